@@ -1,0 +1,237 @@
+"""Run folders: where a job leaves its result, complete or not at all.
+
+A job works in ``OUT.partial`` beside ``OUT``. Only a finished run is moved to ``OUT``; an older run there is
+kept unless ``overwrite`` is given, and is replaced only at that moment. An interrupted run stays in
+``OUT.partial``, where ``resume`` finds its checkpoints; bad input leaves nothing behind.
+
+    OUT/manifest.json    command, config, versions, seeds, hashes
+    OUT/run.json …       the result, with a schema version
+    OUT/arrays/*.npz     arrays beside it
+    OUT/images/*.webp    pictures
+    OUT/report.html      made from the folder, can be made again without the model
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.errors import ExplainError, RunError
+
+__all__ = [
+    "SCHEMA",
+    "Checkpoint",
+    "RunFolder",
+    "make_manifest",
+    "read_json",
+    "run_folder",
+    "write_json",
+]
+
+SCHEMA = 1
+"""Version of all JSON that jobs write; raised when a reader of the old form would go wrong."""
+
+_VERSIONED = ("torch", "torchvision", "numpy", "numba", "opencv-python", "pillow", "scikit-image", "captum")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named arrays saved now and then, so that an interrupted job can go on; ``folder=None`` saves nothing."""
+
+    folder: Path | None = None
+    seconds: float = 15.0
+    _last: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def due(self, name: str) -> bool:
+        """Tell whether ``seconds`` have passed since ``name`` was last saved (or first asked for)."""
+        if self.folder is None:
+            return False
+        now = time.monotonic()
+        return now - self._last.setdefault(name, now) >= self.seconds
+
+    def save(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write arrays under ``name``, replacing the last ones in one step."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f"{name}.tmp.npz"
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle by the same way
+        temporary.replace(self.folder / f"{name}.npz")
+        self._last[name] = time.monotonic()
+
+    def load(self, name: str) -> dict[str, NDArray[Any]] | None:
+        """Return the arrays saved under ``name``, or None."""
+        if self.folder is None or not (self.folder / f"{name}.npz").exists():
+            return None
+        with np.load(self.folder / f"{name}.npz", allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder a job writes to while it works. ``done``: a finished run with the same config is there."""
+
+    path: Path
+    checkpoint: Checkpoint
+    done: bool = False
+
+
+@contextmanager
+def run_folder(
+    out: str | Path, *, config: Mapping[str, Any], overwrite: bool = False, resume: bool = False
+) -> Iterator[RunFolder]:
+    """Claim ``out`` for a job and give it the folder to write to; see the module docstring.
+
+    Raises
+    ------
+    RunError
+        ``out`` holds a run or other files, or ``resume`` meets a run with another config.
+    """
+    target = Path(out)
+    partial = target.with_name(target.name + ".partial")
+    wanted = json.loads(json.dumps(dict(config)))
+    _refuse_occupied(target, partial, overwrite=overwrite, resume=resume)
+    if resume and not overwrite:
+        if _is_run(target):
+            _same_config(target, read_json(target / "manifest.json").get("config", {}), wanted)
+            yield RunFolder(target, Checkpoint(), done=True)
+            return
+        if partial.exists():
+            _same_config(partial, read_json(partial / "config.json"), wanted)
+    elif partial.exists():
+        shutil.rmtree(partial)
+    created = _first_missing(target)
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / "config.json", wanted)
+    try:
+        yield RunFolder(partial, Checkpoint(partial / "checkpoints"))
+    except ExplainError:
+        shutil.rmtree(partial, ignore_errors=True)
+        _remove_empty(created, target.parent)
+        raise
+    shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+    (partial / "config.json").unlink()
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "manifest.json").is_file()
+
+
+def _refuse_occupied(target: Path, partial: Path, *, overwrite: bool, resume: bool) -> None:
+    for parent in target.parents:
+        if parent.exists() and not parent.is_dir():
+            raise RunError(f"{parent} is a file, not a folder: choose another --out")
+    if target.exists() and not target.is_dir():
+        raise RunError(f"{target} is a file: choose another --out")
+    if target.is_dir() and any(target.iterdir()):
+        if not _is_run(target):
+            raise RunError(f"{target} holds files that are not a run, and is left alone: choose another --out")
+        if not (overwrite or resume):
+            raise RunError(
+                f"{target} already holds a run, which is kept: choose another --out, or pass --overwrite to replace it"
+            )
+    if partial.exists() and not (overwrite or resume):
+        raise RunError(
+            f"an interrupted run lies in {partial}: pass --resume to continue it, or --overwrite to start again"
+        )
+
+
+def _same_config(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    if differing:
+        key = differing[0]
+        raise RunError(
+            f"cannot resume {path}: it was made with {key}={found.get(key)!r}, now {wanted.get(key)!r}"
+            f" ({len(differing)} setting(s) differ): repeat the first command, or pass --overwrite"
+        )
+
+
+def _first_missing(target: Path) -> Path | None:
+    missing = [parent for parent in target.parents if not parent.exists()]
+    return missing[-1] if missing else None
+
+
+def _remove_empty(created: Path | None, parent: Path) -> None:
+    while created is not None and parent.is_dir() and not any(parent.iterdir()):
+        parent.rmdir()
+        if parent == created:
+            return
+        parent = parent.parent
+
+
+def make_manifest(
+    kind: str,
+    *,
+    config: Mapping[str, Any],
+    model: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    command: list[str] | None = None,
+) -> dict[str, Any]:
+    """Return what is needed to repeat a run: command, config, model and data hashes, versions.
+
+    ``kind`` is the job: ``"image"``, ``"localization"``, ``"neurons"`` or ``"demo"``.
+    """
+    versions = {"python": platform.python_version(), "explain": _version("explain-nets")}
+    versions |= {name: _version(name) for name in _VERSIONED}
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "command": command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": dict(config),
+        "model": dict(model or {}),
+        "data": dict(data or {}),
+        "versions": versions,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one step (UTF-8, no NaN); readers never see half a file."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), indent=1)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object written by a job.
+
+    Raises
+    ------
+    RunError
+        The file is missing, is not JSON, or has a schema newer than this version knows.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: {path.parent} is not a complete run folder") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} holds no JSON object")
+    if value.get("schema", SCHEMA) > SCHEMA:
+        raise RunError(f"{path} has schema {value['schema']}, this version knows {SCHEMA}: install a newer explain")
+    return value

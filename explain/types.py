@@ -1,0 +1,249 @@
+"""The frozen dataclasses that travel between rooms: maps, boxes, and the data that jobs run on.
+
+Shapes: images ``b c h w``, maps ``b k h w`` (k = classes asked for). Boxes are ``xyxy``, half-open
+(``x2 = x1 + width``). A *frame* says whose pixels a map or box is in: ``"input"`` (the tensor that the
+network saw) or ``"original"`` (the image file).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from explain.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "Boxes",
+    "Concept",
+    "Frame",
+    "Geometry",
+    "Labels",
+    "LocalizationSet",
+    "ProbeSet",
+    "Saliency",
+    "normalize_maps",
+    "resize_maps",
+]
+
+Frame = Literal["input", "original"]
+Normalization = Literal["max", "minmax"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the pixels of an input tensor lie in the image file: one scale and offset per axis.
+
+    ``original = input * scale + offset`` holds for pixel *edges* (0 is the left edge of the first pixel).
+    """
+
+    original: tuple[int, int]
+    """(height, width) of the image file, in pixels."""
+    input: tuple[int, int]
+    """(height, width) of the input tensor, in pixels."""
+    scale: tuple[float, float]
+    """(y, x): original pixels per input pixel."""
+    offset: tuple[float, float] = (0.0, 0.0)
+    """(y, x): original position of the input tensor's upper left corner."""
+
+    @property
+    def covers(self) -> bool:
+        """True where the input tensor shows the whole image and nothing else (a squash, not a crop)."""
+        spans = (self.input[0] * self.scale[0], self.input[1] * self.scale[1])
+        return self.offset == (0.0, 0.0) and all(
+            abs(span - size) < 1e-6 * size for span, size in zip(spans, self.original, strict=True)
+        )
+
+    def boxes_to_original(self, xyxy: Tensor) -> Tensor:
+        """Map boxes ``(n, 4)`` from input to original pixels, clipped to the image."""
+        scale = xyxy.new_tensor([self.scale[1], self.scale[0]] * 2)
+        offset = xyxy.new_tensor([self.offset[1], self.offset[0]] * 2)
+        height, width = self.original
+        limit = xyxy.new_tensor([width, height, width, height])
+        return torch.minimum((xyxy * scale + offset).clamp(min=0), limit)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of one image and class: ``xyxy`` float32 ``(n, 4)``, half-open; ``scores`` float32 ``(n,)``."""
+
+    xyxy: Tensor
+    scores: Tensor
+    frame: Frame
+
+    def __len__(self) -> int:
+        return int(self.xyxy.shape[0])
+
+    def __repr__(self) -> str:
+        rows = ", ".join("[" + ", ".join(f"{edge:g}" for edge in box) + "]" for box in self.xyxy.tolist())
+        return f"Boxes([{rows}], frame={self.frame!r})"
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """Maps of ``k`` classes for each of ``b`` images, raw and signed, as the network gave them.
+
+    For an exact class activation map ``values.mean((2, 3)) + constants == scores`` up to rounding;
+    ``residual`` is the largest deviation, relative to the largest logit of the image.
+    """
+
+    values: Tensor
+    """float32 ``(b, k, h, w)``."""
+    classes: Tensor
+    """int64 ``(b, k)``: the class of each map."""
+    scores: Tensor
+    """float32 ``(b, k)``: the logit of each class."""
+    constants: Tensor
+    """float32 ``(b, k)``: the part of the logit that no position owns (the bias)."""
+    exact: bool
+    residual: float
+    method: str
+    layer: str
+    input_size: tuple[int, int]
+    """(height, width) of the input tensor."""
+    names: tuple[str, ...] | None = None
+    """Class names in index order, where the subject has them."""
+    geometries: tuple[Geometry, ...] | None = None
+    """One per image, where images came in as files, PIL images or uint8 arrays."""
+    images: tuple[Image, ...] | None = field(default=None, repr=False, compare=False)
+    """The pictures as they came in, for showing; None for tensors."""
+
+    @property
+    def frame(self) -> Frame:
+        """Whose pixels boxes and pictures of these maps are in."""
+        return "original" if self.geometries is not None else "input"
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    def name(self, class_index: int) -> str:
+        """Return the class name, or ``"class 7"`` where names are not known."""
+        return self.names[class_index] if self.names is not None else f"class {class_index}"
+
+    def resized(self, size: tuple[int, int]) -> Saliency:
+        """Return the maps at ``(height, width)`` (bilinear, ``align_corners=False``)."""
+        return replace(self, values=resize_maps(self.values, size))
+
+    def normalized(self, how: Normalization = "max") -> Saliency:
+        """Return maps divided by their maximum (``"max"``) or scaled to 0…1 (``"minmax"``), map by map."""
+        return replace(self, values=normalize_maps(self.values, how))
+
+    def picture(self, index: int = 0, *, boxes: bool = True) -> Image:
+        """Return image ``index`` with its maps, names, scores and boxes as one PIL image."""
+        from explain.pictures import saliency_picture
+
+        return saliency_picture(self, index, boxes=boxes)
+
+    def show(self, index: int = 0) -> None:
+        """Show image ``index`` with its maps (in a notebook: the last expression of a cell shows all)."""
+        self.picture(index).show()
+
+    def save(self, path: str | Path, index: int = 0) -> Path:
+        """Write the picture of image ``index``; the format follows the name's ending."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.picture(index).save(target)
+        return target
+
+    def _repr_html_(self) -> str:
+        from explain.pictures import as_img_tag
+
+        return "".join(as_img_tag(self.picture(index)) for index in range(min(len(self), 16)))
+
+
+def resize_maps(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``(b, k, h, w)`` maps to ``size = (height, width)``: bilinear, ``align_corners=False``."""
+    if len(size) != 2 or min(size) < 1:
+        raise InputError(f"cannot resize maps to {size}: give (height, width) in pixels")
+    return F.interpolate(values, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def normalize_maps(values: Tensor, how: Normalization = "max") -> Tensor:
+    """Normalise each ``(h, w)`` map on its own; a flat or all-zero map gives zeros, never NaN.
+
+    ``"max"`` divides by the maximum (negative values stay negative); ``"minmax"`` maps to 0…1.
+    No epsilon is added, so maps of any scale come out the same.
+    """
+    top = values.amax((-2, -1), keepdim=True)
+    if how == "max":
+        return torch.where(top > 0, values / torch.where(top > 0, top, torch.ones_like(top)), 0.0)
+    if how == "minmax":
+        low = values.amin((-2, -1), keepdim=True)
+        span = top - low
+        return torch.where(span > 0, (values - low) / torch.where(span > 0, span, torch.ones_like(span)), 0.0)
+    raise InputError(f"unknown normalisation {how!r}: use 'max' or 'minmax'")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A named thing that pixels or whole images can be labelled with."""
+
+    name: str
+    category: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of one image: concept numbers count from 0, ``-1`` means no concept."""
+
+    maps: NDArray[np.int32]
+    """``(layers, h, w)``: the concept of each pixel in each label layer, or -1."""
+    whole: tuple[int, ...] = ()
+    """Concepts that hold for every pixel of the image (a scene, a texture)."""
+    ignored: NDArray[np.bool_] | None = None
+    """``(h, w)``: pixels that are left out of every count; None where there are none."""
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """Images whose pixels are labelled with concepts: what network dissection runs on."""
+
+    name: str
+    images: Sequence[Any]
+    """Paths, PIL images or tensors ``(c, h, w)``, one per image."""
+    concepts: tuple[Concept, ...]
+    labels: Callable[[int, tuple[int, int]], Labels]
+    """``labels(index, (h, w))``: the labels of one image at a resolution (nearest, Pillow's rule)."""
+    names: tuple[str, ...]
+    """One name per image, for reports."""
+    hash: str
+    root: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class LocalizationSet:
+    """Labelled images with ground-truth boxes (xyxy, half-open, pixels of the stored image)."""
+
+    name: str
+    images: Sequence[Any]
+    """Paths, PIL images or tensors ``(c, h, w)``, one per image."""
+    classes: tuple[int, ...]
+    boxes: tuple[NDArray[np.float64], ...]
+    """One ``(n, 4)`` array per image; n may be 0 for data without boxes."""
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) of the stored images."""
+    names: tuple[str, ...]
+    """One name per image."""
+    hash: str
+    class_names: tuple[str, ...] | None = None
+    """Class names in index order, where the data has them for every class."""
+    frame: Frame = "original"
+    subsets: tuple[str, ...] | None = None
+    """The subset of each image, where the data has a column ``subset``."""
+    root: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
