@@ -1,0 +1,303 @@
+"""Record a forward pass: which tensor was the last spatial map, what it is called, and what came after it.
+
+Recording rides on the user's own forward pass. A ``TorchFunctionMode`` sees every torch function of this
+thread, module hooks say whose output a tensor is. Each new spatial tensor ``(b, c, h, w)`` replaces the last
+one, so no more than one activation is held; the calls after the last one are the *head* and can be replayed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from explain.errors import ModelError
+
+__all__ = ["Head", "Recorder", "Trace", "eval_mode", "recording"]
+
+_RESHAPES = frozenset({"view", "reshape", "expand", "unflatten", "view_as", "resize"})
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Stands in a recorded call for the map (0) or for the n-th result after it."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Stands in a recorded reshape for the batch size, so that the head takes any batch."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: tuple[int, ...]
+    """Slots of the results; a call with one tensor result has one."""
+    single: bool
+
+
+@dataclass(frozen=True)
+class Head:
+    """Map in, logits out: the calls recorded after the last spatial map.
+
+    Takes ``(b, c, h, w)`` of any batch size, dtype and device; the model's parameters are cast to match
+    (so the head can be probed in float64) and are read when called, never copied.
+    """
+
+    calls: tuple[_Call, ...]
+    output: int
+
+    def __call__(self, feature_map: Tensor) -> Tensor:
+        # The first call may work in place, which a leaf that requires grad would refuse.
+        slots: dict[int, Any] = {0: feature_map.clone()}
+
+        def fill(value: Any) -> Any:
+            if isinstance(value, _Slot):
+                return slots[value.index]
+            if isinstance(value, _Batch):
+                return feature_map.shape[0]
+            if isinstance(value, Tensor):
+                moved = value.to(feature_map.device)
+                return moved.to(feature_map.dtype) if value.is_floating_point() else moved
+            return value
+
+        for call in self.calls:
+            result = call.function(*_map_tree(call.args, fill), **_map_tree(call.kwargs, fill))
+            results = (result,) if call.single else tuple(result)
+            slots.update(zip(call.results, results, strict=True))
+        logits: Tensor = slots[self.output]
+        return logits
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One recorded forward pass: the last spatial map, its name, the head after it, the logits."""
+
+    layer: str
+    map: Tensor
+    """``(b, c, h, w)``, detached."""
+    head: Head
+    logits: Tensor
+    """``(b, classes)``, detached."""
+    candidates: tuple[tuple[str, tuple[int, int, int]], ...]
+    """Modules with a spatial output in order of execution: name and (channels, height, width)."""
+
+
+class Recorder(TorchFunctionMode):
+    """Watches one forward pass; ``trace(output)`` gives the result. Use it through `recording`."""
+
+    def __init__(self, on_name: Callable[[str, Tensor], None] | None = None) -> None:
+        super().__init__()
+        self._on_name = on_name
+        self._thread = threading.get_ident()
+        self._stack: list[str] = []
+        self._alive: list[Any] = []  # keeps ids unique while the head is recorded
+        self._slots: dict[int, int] = {}
+        self._calls: list[_Call] = []
+        self._count = 0
+        self._map: Tensor | None = None
+        self._name = ""
+        self._candidates: dict[str, tuple[int, int, int]] = {}
+
+    # --- torch functions ------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if threading.get_ident() != self._thread:
+            return result
+        if isinstance(result, Tensor):
+            if _is_spatial(result):
+                self._new_map(func, args, result)
+            elif self._map is not None:
+                self._record(func, args, kwargs, (result,), single=True)
+        elif isinstance(result, (tuple, list)) and result and all(isinstance(r, Tensor) for r in result):
+            self._record(func, args, kwargs, tuple(result), single=False)
+        return result
+
+    def _new_map(self, func: Any, args: tuple[Any, ...], result: Tensor) -> None:
+        follows = self._map is not None and any(value is self._map for value in _leaves(args))
+        base = self._name if follows else (self._stack[-1] if self._stack else "")
+        self._map = result
+        self._set_name(f"{base}:{getattr(func, '__name__', 'function').rstrip('_')}")
+        self._calls.clear()
+        self._alive.clear()
+        self._slots = {id(result): 0}
+        self._count = 0
+
+    def _record(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Tensor, ...], *, single: bool
+    ) -> None:
+        inputs = [value for value in _leaves((args, kwargs)) if isinstance(value, Tensor)]
+        if not any(id(value) in self._slots for value in inputs):
+            return
+        batch = self._map.shape[0] if self._map is not None else 0
+
+        def template(value: Any) -> Any:
+            if isinstance(value, Tensor) and id(value) in self._slots:
+                return _Slot(self._slots[id(value)])
+            return value.detach() if isinstance(value, Tensor) else value
+
+        args = _map_tree(args, template)
+        if getattr(func, "__name__", "") in _RESHAPES:
+            args = _symbolic_batch(args, batch)
+        numbers = tuple(range(self._count + 1, self._count + 1 + len(results)))
+        self._count += len(results)
+        self._calls.append(_Call(func, args, _map_tree(kwargs, template), numbers, single))
+        self._alive.append(results)
+        self._slots.update({id(result): number for result, number in zip(results, numbers, strict=True)})
+
+    # --- modules --------------------------------------------------------------------------------------
+
+    def enter_module(self, name: str) -> None:
+        """Note that the forward of module ``name`` begins (called by a hook)."""
+        if threading.get_ident() == self._thread:
+            self._stack.append(name)
+
+    def leave_module(self, name: str, output: Any) -> None:
+        """Note that module ``name`` returned ``output``; it owns the map if that is what it returned."""
+        if threading.get_ident() != self._thread:
+            return
+        while self._stack and self._stack.pop() != name:
+            pass  # modules left by an exception (`stop_at`)
+        if name and output is self._map and self._map is not None:
+            self._set_name(name)
+            channels, height, width = self._map.shape[1:]
+            self._candidates[name] = (channels, height, width)
+
+    def _set_name(self, name: str) -> None:
+        self._name = name
+        if self._on_name is not None and self._map is not None:
+            self._on_name(name, self._map)
+
+    # --- result ---------------------------------------------------------------------------------------
+
+    def trace(self, output: Any) -> Trace:
+        """Return the trace of the forward pass that gave ``output``.
+
+        Raises
+        ------
+        ModelError
+            The output is no logits tensor ``(b, classes)``, or no spatial map was seen before it.
+        """
+        logits = logits_of(output)
+        if self._map is None:
+            raise ModelError(
+                "no spatial feature map was seen in the forward pass (a compiled or scripted model? then give"
+                " the original module; a model without images? then there is nothing to map)"
+            )
+        if id(logits) not in self._slots:
+            raise ModelError(
+                f"the output does not come from the last spatial map ({self._name}): explain cannot tell the head"
+                " from the trunk; wrap the model so that it returns the logits of one classifier"
+            )
+        if logits.shape[0] != self._map.shape[0]:
+            raise ModelError(f"the output has batch {logits.shape[0]}, the map at {self._name} {self._map.shape[0]}")
+        head = Head(tuple(self._calls), self._slots[id(logits)])
+        return Trace(self._name, self._map.detach(), head, logits.detach(), tuple(self._candidates.items()))
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the logits ``(b, classes)`` in a model's output: a tensor, or an object's ``logits``.
+
+    Raises
+    ------
+    ModelError
+        Anything else; the message names the type.
+    """
+    found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(found, Tensor):
+        raise ModelError(
+            f"the model returns {type(output).__name__}, not a tensor of logits (batch, classes):"
+            " wrap it in a module that returns the logits"
+        )
+    if found.ndim != 2:
+        raise ModelError(
+            f"the model returns a tensor of shape {tuple(found.shape)}, not logits (batch, classes):"
+            " explain needs a classifier"
+        )
+    return found
+
+
+@contextmanager
+def recording(model: nn.Module, on_name: Callable[[str, Tensor], None] | None = None) -> Iterator[Recorder]:
+    """Record the forward passes of ``model`` made by this thread inside the block; hooks go with it."""
+    recorder = Recorder(on_name)
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            before = module.register_forward_pre_hook(_entering(recorder, name))
+            stack.callback(before.remove)
+            after = module.register_forward_hook(_leaving(recorder, name))
+            stack.callback(after.remove)
+        stack.enter_context(recorder)
+        yield recorder
+
+
+def _entering(recorder: Recorder, name: str) -> Callable[..., None]:
+    return lambda module, args: recorder.enter_module(name)
+
+
+def _leaving(recorder: Recorder, name: str) -> Callable[..., None]:
+    return lambda module, args, output: recorder.leave_module(name, output)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Run the block with every module in eval mode and RNG apart; give each module its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            if any(training for _, training in modes):
+                model.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _is_spatial(value: Tensor) -> bool:
+    return value.ndim == 4 and min(value.shape[2:]) > 1 and value.is_floating_point()
+
+
+def _symbolic_batch(args: tuple[Any, ...], batch: int) -> tuple[Any, ...]:
+    """Replace the batch size where it leads the sizes of a recorded reshape."""
+    tensor, *sizes = args
+    if sizes and isinstance(sizes[0], (tuple, list, torch.Size)):
+        inner = list(sizes[0])
+        if inner and inner[0] == batch:
+            inner[0] = _Batch()
+        return (tensor, tuple(inner), *sizes[1:])
+    if sizes and sizes[0] == batch and not isinstance(sizes[0], Tensor):
+        sizes[0] = _Batch()
+    return (tensor, *sizes)
+
+
+def _map_tree(value: Any, function: Callable[[Any], Any]) -> Any:
+    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
+        return type(value)(_map_tree(item, function) for item in value)
+    if isinstance(value, dict):
+        return {key: _map_tree(item, function) for key, item in value.items()}
+    return function(value)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, dict):
+        yield from _leaves(tuple(value.values()))
+    else:
+        yield value

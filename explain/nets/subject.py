@@ -1,0 +1,307 @@
+"""Subjects: a model with its transform, class names and hash. Preprocessing travels with the model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from explain.errors import InputError, ModelError, near
+from explain.nets.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess, describe_transform, recognise
+
+__all__ = ["Subject", "as_subject", "load", "load_weights", "torchvision_names"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with what belongs to it."""
+
+    model: nn.Module
+    transform: Callable[[Image.Image], Tensor] | None = None
+    """PIL image → tensor ``(c, h, w)``; None: only preprocessed tensors can be explained."""
+    classes: tuple[str, ...] | None = None
+    """Class names in index order."""
+    name: str = "model"
+    source: str = field(default="", compare=False)
+    """Where the weights came from."""
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """The transform, where its geometry is known."""
+        return recognise(self.transform) if self.transform is not None else None
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the input; 224 where the transform does not say."""
+        known = self.preprocess
+        return known.size if known is not None else (224, 224)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the first parameter or buffer."""
+        for value in (*self.model.parameters(), *self.model.buffers()):
+            return value.device
+        return torch.device("cpu")
+
+    def to(self, device: str | torch.device) -> Subject:
+        """Move the model to ``device`` (in place, as torch does) and return the subject."""
+        self.model.to(device)
+        return self
+
+    def hash(self) -> str:
+        """SHA-256 over the names, shapes and bytes of all weights and buffers."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            if isinstance(value, Tensor):
+                digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def class_index(self, wanted: str | int, classes: int) -> int:
+        """Return the index of a class given by index, name, or one of the comma-separated parts of a name.
+
+        Raises
+        ------
+        InputError
+            The class is unknown (near names are listed) or out of range.
+        """
+        if isinstance(wanted, int) or wanted.lstrip("-").isdigit():
+            index = int(wanted)
+            if not 0 <= index < classes:
+                raise InputError(f"class {index} does not exist: the model has classes 0 to {classes - 1}")
+            return index
+        if self.classes is None:
+            raise InputError(f"class {wanted!r} given by name, but the model has no class names: give an index")
+        folded = [name.lower() for name in self.classes]
+        if wanted.lower() in folded:
+            return folded.index(wanted.lower())
+        parts = [index for index, name in enumerate(folded) if wanted.lower() in [p.strip() for p in name.split(",")]]
+        if len(parts) == 1:
+            return parts[0]
+        raise InputError(f"unknown class {wanted!r}{near(wanted, self.classes)}")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a manifest records of the subject."""
+        return {
+            "name": self.name,
+            "hash": self.hash(),
+            "source": self.source,
+            "transform": describe_transform(self.transform),
+        }
+
+
+def as_subject(model: nn.Module | Subject | str) -> Subject:
+    """Return a subject: as it is, loaded by name, or a bare module without transform."""
+    if isinstance(model, Subject):
+        return model
+    if isinstance(model, str):
+        return load(model)
+    if isinstance(model, nn.Module):
+        return Subject(model, name=type(model).__name__)
+    raise InputError(f"cannot explain a {type(model).__name__}: give a torch.nn.Module, a subject or a model's name")
+
+
+def load(
+    model: str | nn.Module | Subject,
+    *,
+    weights: str | Path = "DEFAULT",
+    transform: Callable[[Image.Image], Tensor] | None = None,
+    classes: Sequence[str] | None = None,
+    device: str | torch.device = "cpu",
+    input_size: int | tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Subject:
+    """Make a subject.
+
+    Parameters
+    ----------
+    model
+        ``"demo"`` (EfficientNet-Lite0, the extra ``demo``); a torchvision classifier by name (``"resnet50"``);
+        ``"module:callable"`` or ``"file.py:callable"``, which returns a model or a subject; or a module.
+    weights
+        For torchvision names: ``"DEFAULT"`` (downloaded by torchvision), ``"none"`` (random), or a file.
+    transform, classes, input_size, mean, std
+        Replace what the model brings. ``input_size`` is one number or (height, width).
+
+    Raises
+    ------
+    ModelError
+        Unknown model, weights that do not fit or cannot be had; InputError for unusable options.
+    """
+    subject = _find(model, weights)
+    if transform is not None:
+        subject = replace(subject, transform=transform)
+    if classes is not None:
+        subject = replace(subject, classes=tuple(classes))
+    if input_size is not None or mean is not None or std is not None:
+        subject = replace(subject, transform=_adjusted(subject.transform, input_size, mean, std))
+    return subject.to(device)
+
+
+def _find(model: str | nn.Module | Subject, weights: str | Path) -> Subject:
+    if not isinstance(model, str):
+        return as_subject(model)
+    if model == "demo":
+        from explain.nets.demo_net import demo_subject
+
+        return demo_subject()
+    if ":" in model:
+        return _from_callable(model)
+    return _from_torchvision(model, weights)
+
+
+def _adjusted(
+    transform: Callable[[Image.Image], Tensor] | None,
+    input_size: int | tuple[int, int] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Preprocess:
+    known = recognise(transform) if transform is not None else Preprocess(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    if known is None:
+        raise InputError(
+            "input size, mean and std cannot be set on a transform of one's own: give explain.nets.Preprocess instead"
+        )
+    size = (input_size, input_size) if isinstance(input_size, int) else input_size
+    if size is not None and min(size) < 1:
+        raise InputError(f"input size {input_size} is not positive")
+    return replace(
+        known,
+        size=size or known.size,
+        mean=tuple(mean) if mean is not None else known.mean,
+        std=tuple(std) if std is not None else known.std,
+    )
+
+
+def torchvision_names() -> list[str]:
+    """Return the names of torchvision's classification models."""
+    from torchvision import models
+
+    return models.list_models(module=models)
+
+
+def _from_torchvision(name: str, weights: str | Path) -> Subject:
+    from torchvision import models
+
+    names = torchvision_names()
+    if name not in names:
+        raise ModelError(
+            f"unknown model {name!r}{near(name, [*names, 'demo'])}; `explain models` lists all, or give module:callable"
+        )
+    default = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]  # every weights enum has it
+    categories = tuple(default.meta["categories"])
+    # GoogLeNet and Inception come with auxiliary classifiers that only training uses, and warn of slow initialisation.
+    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") and weights != "none" else {}
+    if name in ("googlenet", "inception_v3") and weights == "none":
+        extra = {"init_weights": True}
+    if weights == "DEFAULT":
+        try:
+            net = models.get_model(name, weights=default)
+        except OSError as error:
+            raise ModelError(
+                f"the weights of {name} cannot be downloaded ({error}): give --weights PATH, or --weights none"
+            ) from None
+        source = str(default)
+    else:
+        net = models.get_model(name, weights=None, **extra)
+        source = "random" if weights == "none" else str(weights)
+        if weights != "none":
+            load_weights(net, Path(weights), name)
+    return Subject(net.eval(), recognise(default.transforms()), categories, name, source)
+
+
+def load_weights(model: nn.Module, path: Path, name: str = "the model") -> None:
+    """Load a state dict (``.pth`` or ``.safetensors``) strictly; a ``state_dict`` entry and ``module.`` prefixes are undone.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, is no state dict, or does not fit; the message names keys.
+    """
+    state = _read_state(path)
+    for inner in ("state_dict", "model"):
+        if isinstance(state.get(inner), dict):
+            state = state[inner]
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    own = model.state_dict()
+    # Counters of batches seen are absent from old files and change nothing.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own
+        if key in state and isinstance(state[key], Tensor) and state[key].shape != own[key].shape
+    ]
+    faults = []
+    for title, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            faults.append(f"{len(keys)} {title}: {', '.join(keys[:3])}{more}")
+    if faults:
+        raise ModelError(f"weights {path} do not fit {name}: {'; '.join(faults)}")
+    model.load_state_dict(state, strict=False)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelError(f"weights {path} do not exist: give a file, DEFAULT or none")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"weights {path} cannot be read as tensors only: {first}") from None
+    except Exception as error:  # noqa: BLE001  # safetensors raises its own kind, which is no subclass of the above
+        raise ModelError(f"weights {path} cannot be read: {error}") from None
+    if not isinstance(state, dict):
+        raise ModelError(f"weights {path} hold a {type(state).__name__}, not a state dict")
+    return state
+
+
+def _from_callable(spec: str) -> Subject:
+    place, _, attribute = spec.rpartition(":")
+    module = _import(place)
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise ModelError(f"{place} has no {attribute!r}{near(attribute, public)}")
+    made = getattr(module, attribute)
+    if not isinstance(made, (nn.Module, Subject)):
+        made = made()
+    if isinstance(made, nn.Module):
+        return Subject(made.eval(), name=spec)
+    if isinstance(made, Subject):
+        return made
+    raise ModelError(f"{spec} returned {type(made).__name__}: it must return a torch.nn.Module or an explain.Subject")
+
+
+def _import(place: str) -> Any:
+    if not place.endswith(".py"):
+        try:
+            if str(Path.cwd()) not in sys.path:
+                sys.path.insert(0, str(Path.cwd()))
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise ModelError(f"no module {place!r} to take the model from ({error})") from None
+    path = Path(place)
+    if not path.is_file():
+        raise ModelError(f"no file {place} to take the model from")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    if specification is None or specification.loader is None:
+        raise ModelError(f"{place} cannot be imported")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[path.stem] = module  # dataclasses and pickling look modules up there
+    specification.loader.exec_module(module)
+    return module

@@ -1,0 +1,131 @@
+"""Watch named layers during a forward pass, and leave no trace.
+
+Values are clones: later in-place operations (DenseNet's ``F.relu(..., inplace=True)``, ResNet's
+``out += identity``) do not reach them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from explain.errors import ModelError, near
+from explain.nets.record import recording
+
+__all__ = ["Stop", "Tap", "check_layer", "stop_at"]
+
+
+class Tap:
+    """Keep the outputs of named layers of ``model`` from the forward pass inside the block.
+
+    ``with Tap(model, ["layer3", "layer4"]) as tap: model(x)``, then ``tap["layer4"]``: detached, cloned.
+    A layer called several times gives its last output. Names that no module owns (``features:relu``: the
+    function ``relu`` on the output of ``features``) are accepted. State belongs to this object and to the
+    thread that made it; hooks are removed when the block ends, also by an exception.
+
+    Raises
+    ------
+    ModelError
+        A layer name that the model does not have, or the output of a layer is not a tensor.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str], *, clone: bool = True) -> None:
+        self._model = model
+        self._layers = tuple(layers)
+        self._clone = clone
+        self._values: dict[str, Tensor] = {}
+        self._stack = ExitStack()
+        for layer in self._layers:
+            check_layer(model, layer)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.get_ident()
+        for layer in self._layers:
+            if ":" not in layer:
+                hook = self._model.get_submodule(layer).register_forward_hook(self._keeping(layer))
+                self._stack.callback(hook.remove)
+        if any(":" in layer for layer in self._layers):
+            self._stack.enter_context(recording(self._model, self._named))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def __getitem__(self, layer: str) -> Tensor:
+        if layer not in self._values:
+            raise ModelError(f"layer {layer!r} gave no output: it was not tapped, or not reached by the forward pass")
+        return self._values[layer]
+
+    def __contains__(self, layer: str) -> bool:
+        return layer in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def _keep(self, layer: str, output: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        if not isinstance(output, Tensor):
+            raise ModelError(f"layer {layer!r} returns {type(output).__name__}, not a tensor: tap a layer inside it")
+        self._values[layer] = output.detach().clone() if self._clone else output.detach()
+
+    def _keeping(self, layer: str) -> Callable[..., None]:
+        return lambda module, args, output: self._keep(layer, output)
+
+    def _named(self, name: str, value: Tensor) -> None:
+        if name in self._layers:
+            self._keep(name, value)
+
+
+def check_layer(model: nn.Module, layer: str) -> None:
+    """Check that ``layer`` names a module, or a function on a module's output (``features:relu``).
+
+    Raises
+    ------
+    ModelError
+        Unknown name; near names are listed.
+    """
+    names = [name for name, _ in model.named_modules() if name]
+    if layer.split(":", 1)[0] not in names or not layer:
+        raise ModelError(f"the model has no layer {layer!r}{near(layer, names) or '; try `explain doctor MODEL`'}")
+
+
+class Stop(Exception):  # noqa: N818  # not an error: it ends a forward pass once the layer's output is known
+    """Ends a forward pass at a layer; carries the output."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__("stopped at a layer")
+        self.value = value
+
+
+def stop_at(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """Run ``model`` on ``images`` as far as ``layer`` and return that output itself (not a clone, not detached)."""
+    check_layer(model, layer)
+
+    def named(name: str, value: Tensor) -> None:
+        if name == layer:
+            raise Stop(value)
+
+    def stop(module: nn.Module, args: Any, output: Any) -> None:
+        raise Stop(output)
+
+    try:
+        if ":" in layer:
+            with recording(model, named):
+                model(images)
+        else:
+            hook = model.get_submodule(layer).register_forward_hook(stop)
+            try:
+                model(images)
+            finally:
+                hook.remove()
+    except Stop as reached:
+        return reached.value
+    raise ModelError(f"layer {layer!r} was not reached by the forward pass")

@@ -1,0 +1,221 @@
+"""`anatomy`: a classifier is trunk → map → head, found by tracing a forward pass, never by model name.
+
+The class activation map (Zhou et al. 2016, eq. 1-2) is *exact* when the head is an affine function of the
+map's spatial mean: ``logit_c = sum_k W_ck mean_xy A_k + const_c``. Whether it is, is measured on the head
+alone in float64 (additivity, spatial permutation); weights and constant then need no knowledge of layers:
+``W_ck = sum_xy d logit_c / d A_k(x, y)`` and ``const_c = head(0)_c``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from explain.errors import InputError, ModelError
+from explain.nets.record import Head, Trace, eval_mode, recording
+
+__all__ = ["Anatomy", "HeadProbe", "anatomy", "class_weights", "probe_head", "trace"]
+
+EXACT = 1e-9
+"""Largest relative error of a float64 probe that counts as rounding: exact heads give 1e-15 … 1e-13, others 0.1 up."""
+
+
+@dataclass(frozen=True)
+class HeadProbe:
+    """What the head does to the map, measured in float64 on one image."""
+
+    additivity: float
+    """Relative error of ``f(A+D1) + f(A+D2) = f(A) + f(A+D1+D2)``: 0 where the head is affine."""
+    permutation: float
+    """Relative change of the logits when positions are permuted: 0 where the head sees only the mean."""
+
+    @property
+    def exact(self) -> bool:
+        """True where the head is affine in the mean of the map."""
+        return self.additivity < EXACT and self.permutation < EXACT
+
+    @property
+    def reason(self) -> str:
+        """One line that says why the class activation map is exact, or why not."""
+        if self.exact:
+            return "the head is affine in the map's mean"
+        if not self.additivity < float("inf"):
+            return "the logits do not depend on the map (a head of zeros?)"
+        if self.permutation >= EXACT:
+            return f"the head sees positions, not only the map's mean (permutation changes logits by {self.permutation:.2g})"
+        return f"the head pools the map but is not affine in its mean (additivity error {self.additivity:.2g})"
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A classifier taken apart: where the map is, what its head is, whether CAM is exact."""
+
+    layer: str
+    """The layer that gives the last spatial map; ``features:relu`` where a function gives it."""
+    channels: int
+    grid: tuple[int, int]
+    """(height, width) of the map for the input size that was traced."""
+    classes: int
+    head: Head
+    """Map ``(b, c, h, w)`` in, logits out."""
+    probe: HeadProbe
+    residual: float
+    """``max |mean_xy CAM + const - logit| / max |logit|`` over all classes of the traced image; nan if not exact."""
+    candidates: tuple[tuple[str, tuple[int, int, int]], ...]
+    """Modules with a spatial output: name and (channels, height, width), in order of execution."""
+
+    @property
+    def exact(self) -> bool:
+        """True where ``mean_xy CAM + constant == logit``."""
+        return self.probe.exact
+
+    @property
+    def reason(self) -> str:
+        """Why CAM is exact, or why not."""
+        return self.probe.reason
+
+
+def trace(model: nn.Module, images: Tensor) -> Trace:
+    """Run one forward pass of ``model`` in eval mode, without graph, and record map, head and logits.
+
+    Parameters
+    ----------
+    images
+        ``(b, c, h, w)``, preprocessed, on the model's device.
+
+    Raises
+    ------
+    ModelError
+        The model is no image classifier that can be traced; the message says why.
+    """
+    with eval_mode(model), torch.inference_mode(False), torch.no_grad():
+        with recording(model) as recorder:
+            output = model(images)
+        return recorder.trace(output)
+
+
+def anatomy(
+    model: nn.Module,
+    input_size: tuple[int, int, int] = (3, 224, 224),
+    *,
+    images: Tensor | None = None,
+) -> Anatomy:
+    """Take a classifier apart by one traced forward pass; the model comes back as it was.
+
+    Parameters
+    ----------
+    input_size
+        (channels, height, width) of the noise image to trace with, where ``images`` is not given.
+    images
+        ``(b, c, h, w)``: preprocessed images to trace with instead; the first is used.
+
+    Raises
+    ------
+    ModelError
+        See `trace`.
+    """
+    if images is None:
+        place = next(iter(model.parameters()), torch.empty(0))
+        noise = torch.randn(1, *input_size, generator=torch.Generator().manual_seed(0))
+        images = noise.to(place.device, place.dtype if place.is_floating_point() else torch.float32)
+    if images.ndim != 4:
+        raise InputError(f"images of shape {tuple(images.shape)}: anatomy needs (b, c, h, w)")
+    return dissected(trace(model, images[:1]))
+
+
+def dissected(traced: Trace) -> Anatomy:
+    """Return the anatomy seen in a trace."""
+    feature_map = traced.map[:1]
+    probe = probe_head(traced.head, feature_map)
+    residual = float("nan")
+    if probe.exact:
+        weights, constants = class_weights(traced.head, feature_map)
+        logits = weights @ feature_map[0].double().mean((1, 2)) + constants
+        found = traced.logits[0].double()
+        residual = float((logits - found).abs().max() / found.abs().max().clamp_min(1e-300))
+    _, channels, height, width = feature_map.shape
+    return Anatomy(
+        layer=traced.layer,
+        channels=channels,
+        grid=(height, width),
+        classes=traced.logits.shape[1],
+        head=traced.head,
+        probe=probe,
+        residual=residual,
+        candidates=traced.candidates,
+    )
+
+
+def probe_head(head: Head, feature_map: Tensor) -> HeadProbe:
+    """Measure in float64 whether ``head`` is affine in the spatial mean of ``feature_map`` ``(1, c, h, w)``.
+
+    The perturbations are up to ten times the map, and at least of scale 10: near zero, smooth heads (Hardswish)
+    look affine by accident, and beside a huge map small ones drown in rounding.
+    The permutation is one cycle through all positions, so that only the mean is left invariant.
+    """
+    generator = torch.Generator().manual_seed(0)
+    base = feature_map[:1].double()
+    scale = 10 * max(1.0, float(base.abs().max()))
+
+    def noise() -> Tensor:
+        return (scale * torch.rand(base.shape, generator=generator, dtype=torch.float64)).to(base.device)
+
+    first, second = noise(), noise()
+    order = torch.randperm(base.shape[2] * base.shape[3], generator=generator).to(base.device)
+    cycle = torch.empty_like(order)
+    cycle[order] = order.roll(1)
+    with torch.inference_mode(False), torch.no_grad():
+        plain, one, two, both = (head(base + d) for d in (torch.zeros_like(base), first, second, first + second))
+        permuted = head((base + first).flatten(2)[..., cycle].unflatten(2, base.shape[2:]))
+    span = float((both - plain).abs().max())
+    if not span > 0:
+        return HeadProbe(float("inf"), float("inf"))
+    additivity = float((one + two - plain - both).abs().max()) / span
+    permutation = float((permuted - one).abs().max()) / span
+    return HeadProbe(additivity, permutation)
+
+
+def class_weights(head: Head, feature_map: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the CAM weights and constants of an exact head, in float64.
+
+    Parameters
+    ----------
+    feature_map
+        ``(b, c, h, w)``; only its shape and device matter.
+    classes
+        int64 ``(n,)``; all classes where None.
+
+    Returns
+    -------
+    weights, constants
+        ``(n, c)`` and ``(n,)``: ``logit = weights @ mean_xy A + constants``.
+    """
+    shape = (1, *feature_map.shape[1:])
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = torch.zeros(shape, dtype=torch.float64, device=feature_map.device, requires_grad=True)
+        logits = head(leaf)[0]
+        wanted = torch.arange(len(logits), device=logits.device) if classes is None else classes
+        rows = []
+        for chunk in wanted.split(64):
+            seeds = torch.zeros(len(chunk), len(logits), dtype=logits.dtype, device=logits.device)
+            seeds[torch.arange(len(chunk), device=seeds.device), chunk] = 1
+            (gradient,) = torch.autograd.grad(logits, leaf, seeds, retain_graph=True, is_grads_batched=True)
+            rows.append(gradient[:, 0].sum((2, 3)))
+        return torch.cat(rows).detach(), logits.detach()[wanted]
+
+
+def require_exact(probe: HeadProbe, layer: str) -> None:
+    """Refuse a head without exact class activation maps.
+
+    Raises
+    ------
+    ModelError
+        Why not, and what to use instead.
+    """
+    if not probe.exact:
+        raise ModelError(
+            f"no exact class activation map at {layer}: {probe.reason}; use a network that ends in global average"
+            " pooling and one linear layer, or give this trunk such a head with explain.nets.linear_head(subject, images, labels)"
+        )

@@ -1,0 +1,189 @@
+"""Exact class activation maps (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization").
+
+The paper: with ``F_k = sum_xy f_k(x, y)`` (eq. 1) the score is ``S_c = sum_k w_k^c F_k``, and the map is
+``M_c(x, y) = sum_k w_k^c f_k(x, y)`` (eq. 2), so that ``S_c = sum_xy M_c(x, y)``. Networks pool by the *mean*
+and add a bias, hence here ``logit_c = mean_xy M_c + const_c``: the same map, its mean instead of its sum, and
+the bias (which the paper drops) as the constant. One forward pass of the trunk, without graph, serves all
+classes of the batch; weights come from derivatives of the head alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explain.errors import InputError, ModelError
+from explain.nets.inputs import Batch, as_batch
+from explain.nets.record import Recorder, Trace, eval_mode, recording
+from explain.nets.subject import Subject, as_subject
+from explain.nets.trace import class_weights, probe_head, require_exact, trace
+from explain.saliency.classes import ClassSpec, choose_classes
+from explain.types import Saliency
+
+__all__ = ["Watch", "cam", "cam_of_trace", "watch"]
+
+TOLERANCE = 1e-3
+"""Residual beyond which a map is refused: rounding gives 1e-7 in float32 and 1e-4 under bfloat16 autocast."""
+
+
+def cam(
+    model: nn.Module | Subject | str,
+    images: Any,
+    classes: ClassSpec = "top1",
+    *,
+    batch_size: int = 32,
+) -> Saliency:
+    """Return the exact class activation maps of images: ``k`` classes each from one forward pass.
+
+    Parameters
+    ----------
+    model
+        A subject, a module, or a model's name (see `explain.load`). It comes back as it was.
+    images
+        A preprocessed tensor ``(b, c, h, w)``, or one or several paths, PIL images or uint8 arrays (then the
+        subject's transform is used).
+    classes
+        See `explain.saliency.classes.choose_classes`; the classes with the largest logits by default.
+    batch_size
+        Images per forward pass.
+
+    Returns
+    -------
+    Saliency
+        ``values`` float32 ``(b, k, h, w)`` at the map's own resolution, raw and signed.
+
+    Raises
+    ------
+    ModelError
+        The network has no exact class activation map; the message says why and what to use instead.
+    InputError, DataError
+        Unusable images or classes.
+    """
+    subject = as_subject(model)
+    batch = as_batch(images, subject.transform)
+    if len(batch.tensor) == 0:
+        raise InputError("the batch holds no images")
+    parts = []
+    for chunk in batch.tensor.split(batch_size):
+        traced = trace(subject.model, chunk.to(subject.device))
+        start = sum(len(part) for part in parts)
+        parts.append(cam_of_trace(subject, traced, _rows(classes, start, len(chunk), len(batch.tensor)), batch, start))
+    return _joined(parts, batch)
+
+
+def cam_of_trace(
+    subject: Subject, traced: Trace, classes: ClassSpec, batch: Batch, start: int = 0, *, probed: bool = False
+) -> Saliency:
+    """Return the exact CAM of a recorded forward pass; ``probed``: the head is known to be exact already."""
+    if not probed:
+        require_exact(probe_head(traced.head, traced.map), traced.layer)
+    logits = traced.logits.float()
+    chosen = choose_classes(classes, logits, subject)
+    distinct, place = chosen.unique(return_inverse=True)
+    weights, constants = class_weights(traced.head, traced.map, distinct)
+    values = torch.einsum("bkc,bchw->bkhw", weights.float()[place], traced.map.float())
+    scores = logits.gather(1, chosen)
+    constant = constants.float()[place]
+    deviation = (values.mean((2, 3), dtype=torch.float64) + constant - scores).abs().amax(1)
+    residual = float((deviation / logits.abs().amax(1).clamp_min(1e-30)).max())
+    if not residual <= TOLERANCE:
+        raise ModelError(
+            f"the maps at {traced.layer} do not add up to the logits (residual {residual:.2g}): the head changed since"
+            " it was traced, or the network works in low precision; trace it again, in float32"
+        )
+    size = batch.tensor.shape[2:]
+    stop = start + len(values)
+    return Saliency(
+        values=values,
+        classes=chosen,
+        scores=scores,
+        constants=constant,
+        exact=True,
+        residual=residual,
+        method="cam",
+        layer=traced.layer,
+        input_size=(int(size[0]), int(size[1])),
+        names=subject.classes,
+        geometries=batch.geometries[start:stop] if batch.geometries is not None else None,
+        images=batch.pictures[start:stop] if batch.pictures is not None else None,
+    )
+
+
+def _rows(classes: ClassSpec, start: int, count: int, total: int) -> ClassSpec:
+    """Cut per-sample classes to the images of one chunk."""
+    if isinstance(classes, Tensor) and classes.ndim == 2 and len(classes) == total:
+        return classes[start : start + count]
+    per_sample = isinstance(classes, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in classes)
+    if per_sample and not isinstance(classes, Tensor) and len(classes) == total:  # type: ignore[arg-type]
+        return classes[start : start + count]  # type: ignore[index]
+    return classes
+
+
+def _joined(parts: list[Saliency], batch: Batch) -> Saliency:
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    return Saliency(
+        values=torch.cat([part.values for part in parts]),
+        classes=torch.cat([part.classes for part in parts]),
+        scores=torch.cat([part.scores for part in parts]),
+        constants=torch.cat([part.constants for part in parts]),
+        exact=all(part.exact for part in parts),
+        residual=max(part.residual for part in parts),
+        method=first.method,
+        layer=first.layer,
+        input_size=first.input_size,
+        names=first.names,
+        geometries=batch.geometries,
+        images=batch.pictures,
+    )
+
+
+class Watch:
+    """Maps from the user's own forward pass; made by `watch`."""
+
+    def __init__(self, subject: Subject, recorder: Recorder) -> None:
+        self._subject = subject
+        self._recorder = recorder
+        self._output: Any = None
+        self._images: Tensor | None = None
+
+    def _saw(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._output = output
+        self._images = next((value for value in args if isinstance(value, Tensor)), None)
+
+    def cam(self, classes: ClassSpec = "top1") -> Saliency:
+        """Return the exact CAM of the last forward pass seen; costs no second forward.
+
+        Raises
+        ------
+        ModelError
+            No forward pass was seen in the block, or the head gives no exact CAM.
+        """
+        if self._output is None or self._images is None:
+            raise ModelError("no forward pass was seen: call the model on a tensor inside the `with` block first")
+        with torch.inference_mode(False), torch.no_grad(), eval_mode(self._subject.model):
+            traced = self._recorder.trace(self._output)
+            normal = Trace(traced.layer, traced.map.clone(), traced.head, traced.logits.clone(), traced.candidates)
+            return cam_of_trace(self._subject, normal, classes, Batch(self._images, None, None))
+
+
+@contextmanager
+def watch(model: nn.Module | Subject) -> Iterator[Watch]:
+    """Watch the forward passes of the user's own loop.
+
+    ``with explain.watch(model) as w: out = model(x); maps = w.cam("top5")``. Maps can be asked for inside the block
+    or after it; they are those of the last forward pass. The model runs as the user runs it (mode, autocast, graph).
+    """
+    subject = as_subject(model)
+    with recording(subject.model) as recorder:
+        watcher = Watch(subject, recorder)
+        handle = subject.model.register_forward_hook(watcher._saw)
+        try:
+            yield watcher
+        finally:
+            handle.remove()
