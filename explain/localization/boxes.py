@@ -1,0 +1,93 @@
+"""Maps → boxes, by the CAM paper's rule (Zhou et al. 2016, section 3.2).
+
+Keep the pixels above 20 % of the map's maximum, take the tight box of the largest connected component. What
+the paper leaves open is fixed here: the raw map is upsampled to the image first (bilinear), ``>`` is strict,
+components are 8-connected, the largest has most pixels, ties go to the first in raster order, and a map whose
+maximum is not positive has no box.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from explain import opencv
+from explain.errors import InputError
+from explain.types import Boxes, Geometry, Saliency, resize_maps
+
+__all__ = ["box_iou", "image_maps", "locate"]
+
+
+def locate(maps: Saliency, threshold: float = 0.2) -> list[list[Boxes]]:
+    """Return the box of each image and class: ``boxes[image][k]``, with no box where a map is nowhere positive.
+
+    Boxes are in pixels of the original image where the maps came from pictures (``maps.frame == "original"``),
+    else of the input tensor. The score of a box is the class's logit.
+
+    Parameters
+    ----------
+    threshold
+        Share of the map's maximum, at least 0 and below 1.
+
+    Raises
+    ------
+    InputError
+        The threshold is out of range.
+    """
+    if not 0 <= threshold < 1:
+        raise InputError(f"threshold {threshold} is out of range: give a share of the maximum, 0 <= threshold < 1")
+    found: list[list[Boxes]] = []
+    empty = 0
+    for index in range(len(maps)):
+        geometry = maps.geometries[index] if maps.geometries is not None else None
+        row = []
+        for k, values in enumerate(image_maps(maps.values[index], geometry, maps.input_size)):
+            xyxy = _box(values, threshold)
+            empty += len(xyxy) == 0
+            if geometry is not None and not geometry.covers:
+                xyxy = geometry.boxes_to_original(xyxy)
+            scores = maps.scores[index, k].detach().float().cpu().expand(len(xyxy))
+            row.append(Boxes(xyxy, scores, maps.frame))
+        found.append(row)
+    if empty:
+        warnings.warn(f"{empty} map(s) are nowhere positive and have no box", stacklevel=2)
+    return found
+
+
+def image_maps(values: Tensor, geometry: Geometry | None, input_size: tuple[int, int]) -> Tensor:
+    """Upsample the raw maps ``(k, h, w)`` of one image to the pixels in which thresholds are applied.
+
+    These are the image's own pixels where the input shows the whole image, else the input's.
+    """
+    size = geometry.original if geometry is not None and geometry.covers else input_size
+    return resize_maps(values[None].detach().float(), size)[0]
+
+
+def _box(values: Tensor, threshold: float) -> Tensor:
+    top = values.max()
+    if not top > 0:
+        return torch.zeros(0, 4)
+    box = opencv.largest_component((values > threshold * top).cpu().numpy())
+    return torch.tensor([box], dtype=torch.float32) if box is not None else torch.zeros(0, 4)
+
+
+def box_iou(first: Boxes, second: Boxes) -> Tensor:
+    """Return the intersection over union ``(n, m)`` of half-open boxes; 0 where both are empty.
+
+    Raises
+    ------
+    InputError
+        The boxes are in different frames.
+    """
+    if first.frame != second.frame:
+        raise InputError(
+            f"boxes of frame {first.frame!r} cannot be compared with boxes of frame {second.frame!r}:"
+            " explain pictures instead of tensors, or give boxes in pixels of the input"
+        )
+    a, b = first.xyxy.double()[:, None], second.xyxy.double()[None]
+    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp_min(0)
+    shared = sides.prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
+    return torch.where(union > 0, shared / torch.where(union > 0, union, torch.ones_like(union)), 0.0)
