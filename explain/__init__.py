@@ -15,8 +15,8 @@ _HOMES = {
     "ExplainError": "explain.errors",
     "Saliency": "explain.types",
     "Subject": "explain.nets",
-    "cam": "explain.saliency",
-    "dissect": "explain.neurons",
+    "cam": "explain.saliency.cam",
+    "dissect": "explain.neurons.dissect",
     "evaluate_localization": "explain.localization",
     "load": "explain.nets",
     "locate": "explain.localization",
@@ -45,10 +45,11 @@ if TYPE_CHECKING:
     from explain.data import open_data
     from explain.errors import ExplainError
     from explain.localization import evaluate_localization, locate
-    from explain.neurons import dissect
+    from explain.neurons.dissect import dissect
     from explain.nets import Subject, load
     from explain.report import render
-    from explain.saliency import cam, watch
+    from explain.saliency import watch
+    from explain.saliency.cam import cam
     from explain.types import Boxes, Saliency
 
 

@@ -1,5 +1,5 @@
-"""Image → maps."""
+"""Image → maps. (`explain.cam` is `explain.saliency.cam.cam`: no package gives a function the name of its module.)"""
 
-from explain.saliency.cam import cam, watch
+from explain.saliency.cam import watch
 
-__all__ = ["cam", "watch"]
+__all__ = ["watch"]

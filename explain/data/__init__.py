@@ -1,0 +1,22 @@
+"""Data: readers of folders, data in memory, and the data sets that explain makes itself."""
+
+from explain.data.checking import check
+from explain.data.memory import localization_from_items, probe_from_arrays, probe_from_dataset
+from explain.data.opening import as_localization, as_probe, open_data
+from explain.data.plain import open_localization, open_probe, probe_column
+from explain.data.recipes import data_home, recipe_path
+
+__all__ = [
+    "as_localization",
+    "as_probe",
+    "check",
+    "data_home",
+    "localization_from_items",
+    "open_data",
+    "open_localization",
+    "open_probe",
+    "probe_column",
+    "probe_from_arrays",
+    "probe_from_dataset",
+    "recipe_path",
+]

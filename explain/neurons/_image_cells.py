@@ -1,0 +1,116 @@
+"""The distinct label sets of one image: the compiled inner loop of `explain.neurons.cells`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from explain.errors import InputError
+from explain.types import Labels
+
+__all__ = ["ImageCells", "image_cells"]
+
+Ints = NDArray[np.int64]
+
+
+class ImageCells(NamedTuple):
+    """The label sets of one image, before they are numbered globally."""
+
+    local: NDArray[Any]
+    """uint16 or uint32 ``(h, w)``: the number of the pixel's label set; the largest value where ignored."""
+    counts: Ints
+    """int64 ``(K,)``: pixels of each."""
+    keys: tuple[bytes, ...]
+    """K label sets: ascending concept numbers as big-endian int32, so that bytes sort as the numbers do."""
+
+
+def image_cells(labels: Labels) -> ImageCells:
+    """Find the distinct label sets of one image, exactly (label columns are compared, not only hashed).
+
+    A concept that several layers give to one pixel counts once. Pure, so it may run in worker processes.
+
+    Raises
+    ------
+    InputError
+        The label maps are not ``(layers, h, w)``, or ``ignored`` is not ``(h, w)``.
+    """
+    maps = np.ascontiguousarray(labels.maps, np.int32)
+    if maps.ndim != 3:
+        raise InputError(f"label maps must be (layers, h, w), got shape {maps.shape}")
+    size = (maps.shape[1], maps.shape[2])
+    ignored = np.zeros(size, np.bool_)
+    if labels.ignored is not None:
+        ignored = np.ascontiguousarray(labels.ignored, np.bool_)
+    if ignored.shape != size:
+        raise InputError(f"the mask of ignored pixels is {ignored.shape}, the label maps are {size}")
+    flat = maps.reshape(len(maps), size[0] * size[1])
+    kind = np.uint16 if size[0] * size[1] < 0xFFFF else np.uint32
+    ids, first, counts = _distinct_columns(flat, ignored.reshape(-1))
+    columns = flat[:, first].T.tolist()
+    whole = labels.whole
+    keys = tuple(np.array(sorted({*row, *whole} - {-1}), ">i4").tobytes() for row in columns)
+    # -1 (ignored) becomes the largest value of the unsigned type.
+    local = ids.astype(kind).reshape(size)
+    return ImageCells(local, counts, keys)
+
+
+@njit(cache=True, nogil=True)
+def _distinct_columns(
+    maps: NDArray[np.int32], ignored: NDArray[np.bool_]
+) -> tuple[Ints, Ints, Ints]:  # pragma: no cover - compiled
+    """Number the distinct columns of ``(layers, pixels)`` in order of first sight; ignored pixels get -1."""
+    pixels = maps.shape[1]
+    mask = 1023
+    slots = np.full(mask + 1, -1, np.int64)
+    ids = np.full(pixels, -1, np.int64)
+    first = np.empty(pixels, np.int64)
+    counts = np.zeros(pixels, np.int64)
+    found, last = 0, -1
+    for pixel in range(pixels):
+        if ignored[pixel]:
+            continue
+        if last >= 0 and _same_column(maps, last, pixel):  # row runs are long
+            ids[pixel] = ids[last]
+            counts[ids[pixel]] += 1
+            continue
+        last = pixel
+        if 2 * found > mask:
+            mask = 2 * mask + 1
+            slots = np.full(mask + 1, -1, np.int64)
+            for number in range(found):
+                slots[_free_slot(maps, slots, first, first[number])] = number
+        slot = _free_slot(maps, slots, first, pixel)
+        if slots[slot] < 0:
+            slots[slot] = found
+            first[found] = pixel
+            found += 1
+        ids[pixel] = slots[slot]
+        counts[ids[pixel]] += 1
+    return ids, first[:found].copy(), counts[:found].copy()
+
+
+@njit(cache=True, nogil=True)
+def _free_slot(
+    maps: NDArray[np.int32], slots: Ints, first: Ints, pixel: int
+) -> Any:  # pragma: no cover - compiled
+    """Return the slot that holds this pixel's column, or the empty one where it belongs."""
+    mixed = np.uint64(1469598103934665603)
+    for layer in range(maps.shape[0]):
+        mixed = (mixed ^ np.uint64(maps[layer, pixel] + 1)) * np.uint64(1099511628211)
+        mixed ^= mixed >> np.uint64(29)
+    mask = len(slots) - 1
+    slot = np.int64(mixed & np.uint64(mask))
+    while slots[slot] >= 0 and not _same_column(maps, first[slots[slot]], pixel):
+        slot = (slot + 1) & mask
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _same_column(maps: NDArray[np.int32], one: int, other: int) -> bool:  # pragma: no cover - compiled
+    for layer in range(maps.shape[0]):
+        if maps[layer, one] != maps[layer, other]:
+            return False
+    return True

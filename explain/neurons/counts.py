@@ -1,0 +1,265 @@
+"""Unit counts: how many pixels of each cell a unit is active on.
+
+Maps are upsampled to the resolution of the labels (bilinear) and compared with the unit's threshold, as in
+Bau et al. (2017) and Mu & Andreas (2020). What is kept is one whole number per unit and cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from explain.errors import InputError
+from explain.neurons.cells import Cells, formula_cells
+from explain.neurons.formula import Formula
+
+__all__ = [
+    "CountAccumulator",
+    "UnitCounts",
+    "active_masks",
+    "count_units",
+    "intersections",
+    "iou",
+    "merge_counts",
+    "unit_counts",
+    "upsample",
+]
+
+Ints = NDArray[np.int64]
+_PENDING = 1 << 24  # numbers kept before they are summed up: 256 MB
+
+
+@dataclass(frozen=True, eq=False)
+class UnitCounts:
+    """Active pixels per unit and cell, sparse: unit u has ``counts[indptr[u]:indptr[u + 1]]``."""
+
+    indptr: Ints
+    """int64 ``(U + 1,)``."""
+    cells: Ints
+    """int64: cell numbers, ascending within a unit."""
+    counts: Ints
+    """int64: active pixels, at least 1."""
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @cached_property
+    def active(self) -> Ints:
+        """int64 ``(U,)``: active pixels in any cell; ignored pixels lie in none."""
+        sums = np.concatenate([[0], np.cumsum(self.counts)])
+        return np.asarray(np.diff(sums[self.indptr]), np.int64)
+
+    def within(self, mask: NDArray[np.bool_]) -> Ints:
+        """Return int64 ``(U,)``: active pixels in the cells that a bool ``(M,)`` mask names."""
+        sums = np.concatenate([[0], np.cumsum(np.where(mask[self.cells], self.counts, 0))])
+        return np.asarray(np.diff(sums[self.indptr]), np.int64)
+
+    def select(self, units: Sequence[int] | Ints) -> UnitCounts:
+        """Return the counts of some units, in the order given."""
+        chosen = np.asarray(units, np.int64)
+        sizes = np.diff(self.indptr)[chosen]
+        indptr = np.concatenate([[0], np.cumsum(sizes)])
+        take = np.repeat(self.indptr[chosen] - indptr[:-1], sizes) + np.arange(indptr[-1])
+        return UnitCounts(indptr.astype(np.int64), self.cells[take], self.counts[take])
+
+    def mapped(self, numbers: Ints, cells: int) -> UnitCounts:
+        """Return the counts with cell m renamed to ``numbers[m]`` (see `cell_map`), of ``cells`` in all."""
+        keys = self._units() * cells + numbers[self.cells]
+        return _from_keys(keys, self.counts, len(self), cells)
+
+    def _units(self) -> Ints:
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
+
+
+def intersections(cells: Cells, formula: Formula, units: UnitCounts) -> tuple[Ints, int]:
+    """Return the pixels that each unit shares with a formula, int64 ``(U,)``, and the formula's pixels."""
+    mask = formula_cells(cells, formula)
+    return units.within(mask), int(cells.counts[mask].sum())
+
+
+def iou(cells: Cells, formula: Formula, units: UnitCounts) -> NDArray[np.float64]:
+    """Return float64 ``(U,)``: intersection over union of each unit with a formula, 0 where both are empty.
+
+    The whole numbers are exact; the one division rounds once.
+    """
+    shared, pixels = intersections(cells, formula, units)
+    union = units.active + pixels - shared
+    return np.asarray(shared / np.maximum(union, 1), np.float64)
+
+
+def unit_counts(dense: NDArray[Any]) -> UnitCounts:
+    """Return the sparse form of a dense table of whole numbers ``(U, M)``."""
+    rows, columns = np.nonzero(dense)
+    keys = rows.astype(np.int64) * dense.shape[1] + columns
+    return _from_keys(keys, dense[rows, columns].astype(np.int64), len(dense), dense.shape[1])
+
+
+def merge_counts(parts: Sequence[UnitCounts], cells: int) -> UnitCounts:
+    """Return the sum of shards over the same units and the same table of ``cells`` cells.
+
+    Raises
+    ------
+    InputError
+        There is nothing to merge, or the number of units differs.
+    """
+    if len({len(part) for part in parts}) != 1:
+        raise InputError(f"counts of {[len(part) for part in parts]} units cannot be merged")
+    keys = np.concatenate([part._units() * cells + part.cells for part in parts])
+    return _from_keys(keys, np.concatenate([part.counts for part in parts]), len(parts[0]), cells)
+
+
+def _from_keys(keys: Ints, counts: Ints, units: int, cells: int) -> UnitCounts:
+    """Sum counts of equal keys ``unit * cells + cell``."""
+    keys, counts = _summed(keys, counts)
+    indptr = np.searchsorted(keys, np.arange(units + 1, dtype=np.int64) * cells)
+    return UnitCounts(indptr.astype(np.int64), keys % max(cells, 1), counts)
+
+
+def _summed(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    if not len(keys):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return keys[begins], np.add.reduceat(counts[order], begins)
+
+
+class CountAccumulator:
+    """Adds up unit counts batch by batch, in bounded memory; the order of batches does not matter."""
+
+    def __init__(self, units: int, cells: int) -> None:
+        self.units = units
+        self.cells = cells
+        self._pieces: list[tuple[Ints, Ints]] = []
+        self._waiting = 0
+        self._settled = 0
+
+    def add(self, maps: Tensor, thresholds: Tensor, cell_ids: NDArray[np.int64] | Tensor) -> None:
+        """Count one batch; for the arguments and errors see `count_units`."""
+        if maps.ndim == 4 and maps.shape[1] != self.units:
+            raise InputError(f"maps have {maps.shape[1]} units, {self.units} were announced")
+        for piece in _count_pieces(maps, thresholds, cell_ids, self.cells):
+            self._pieces.append(piece)
+            self._waiting += len(piece[0])
+            # Summing up when the new pieces outweigh the old sum keeps the whole cost at n log n.
+            if self._waiting > max(_PENDING, self._settled):
+                self._settle()
+
+    def finish(self) -> UnitCounts:
+        """Return the sum so far; more batches may follow."""
+        self._settle()
+        keys, counts = self._pieces[0]
+        return _from_keys(keys, counts, self.units, self.cells)
+
+    def _settle(self) -> None:
+        none = np.zeros(0, np.int64)
+        pieces = self._pieces or [(none, none)]
+        keys, counts = (np.concatenate(part) for part in zip(*pieces, strict=True))
+        self._pieces = [_summed(keys, counts)]
+        self._settled, self._waiting = len(self._pieces[0][0]), 0
+
+
+def count_units(
+    maps: Tensor, thresholds: Tensor, cell_ids: NDArray[np.int64] | Tensor, cells: int
+) -> UnitCounts:
+    """Count the active pixels of one batch per unit and cell.
+
+    Parameters
+    ----------
+    maps
+        float32 ``(b, u, h, w)`` at the layer's own resolution; ``(b, u, 1, 1)`` for linear units.
+    thresholds
+        float32 ``(u,)``: active is what lies strictly above, after upsampling.
+    cell_ids
+        int64 ``(b, H, W)``: the cell of each pixel, -1 where ignored (`CellIndex.cell_ids`).
+    cells
+        How many cells there are.
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit, or a cell number is out of range.
+    """
+    accumulator = CountAccumulator(maps.shape[1] if maps.ndim == 4 else 0, cells)
+    accumulator.add(maps, thresholds, cell_ids)
+    return accumulator.finish()
+
+
+def active_masks(
+    maps: Tensor, thresholds: Tensor, size: tuple[int, int], *, budget: int | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield ``(image (p,), unit (p,), mask bool (p, H, W))`` for the maps that are active somewhere.
+
+    A bilinear value never exceeds its corners, so only maps whose largest value is above the threshold are
+    upsampled. Pairs come by image, then unit; ``budget`` limits the upsampled values held at one time.
+    """
+    _check_maps(maps, thresholds)
+    maps, limits = maps.detach().float(), thresholds.to(maps.device).float()
+    images, units = (maps.amax((2, 3)) > limits).nonzero(as_tuple=True)
+    if budget is None:  # a processor's cache, or enough to keep an accelerator busy
+        budget = 1 << 18 if maps.device.type == "cpu" else 1 << 26
+    step = max(1, budget // (size[0] * size[1]))
+    for begin in range(0, len(images), step):
+        image, unit = images[begin : begin + step], units[begin : begin + step]
+        yield image, unit, upsample(maps[image, unit], size) > limits[unit][:, None, None]
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return float32 maps ``(p, h, w)`` at ``(H, W)``: bilinear, ``align_corners=False``.
+
+    `torch.nn.functional.interpolate` rounds differently with the number of channels, the memory format and
+    the device, and may exceed the corners. Thresholds are values of the maps, so such a last bit decides over
+    pixels. Here a value is ``near + (far - near) * t`` with t at most one half, which stays between its
+    corners and is the same bits in any batch and on any device.
+    """
+    for axis in (2, 1):
+        near, far, share = (part.to(maps.device) for part in _taps(maps.shape[axis], size[axis - 1]))
+        low = maps.index_select(axis, near)
+        maps = maps.index_select(axis, far).sub_(low).mul_(share if axis == 2 else share[:, None]).add_(low)
+    return maps
+
+
+def _taps(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the nearer and the farther source of each new position, and the farther one's share (≤ ½)."""
+    place = ((torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5).clamp(0, old - 1)
+    near = place.round()
+    share = (place - near).abs()
+    far = near + torch.sign(
+        place - near
+    )  # the same as near where the share is 0, so that infinities do no harm
+    return near.long(), far.long(), share.float()
+
+
+def _count_pieces(
+    maps: Tensor, thresholds: Tensor, cell_ids: NDArray[np.int64] | Tensor, cells: int
+) -> Iterator[tuple[Ints, Ints]]:
+    _check_maps(maps, thresholds)
+    ids = torch.as_tensor(cell_ids)
+    if ids.ndim != 3 or len(ids) != len(maps):
+        raise InputError(
+            f"cell ids must be ({len(maps)}, H, W) for {len(maps)} images, got {tuple(ids.shape)}"
+        )
+    if ids.numel() and not -1 <= int(ids.min()) <= int(ids.max()) < cells:
+        raise InputError(
+            f"cell ids run from {int(ids.min())} to {int(ids.max())}, but there are {cells} cells"
+        )
+    ids = ids.to(maps.device, torch.int64).flatten(1)
+    for image, unit, mask in active_masks(maps, thresholds, (cell_ids.shape[1], cell_ids.shape[2])):
+        pair, pixel = mask.flatten(1).nonzero(as_tuple=True)
+        cell = ids[image[pair], pixel]
+        keys, counts = torch.unique((unit[pair] * cells + cell)[cell >= 0], return_counts=True)
+        yield keys.cpu().numpy(), counts.cpu().numpy()
+
+
+def _check_maps(maps: Tensor, thresholds: Tensor) -> None:
+    if maps.ndim != 4:
+        raise InputError(f"maps must be (b, u, h, w), got {tuple(maps.shape)}: linear units are (b, u, 1, 1)")
+    if thresholds.shape != (maps.shape[1],):
+        raise InputError(f"{maps.shape[1]} units need as many thresholds, got {tuple(thresholds.shape)}")

@@ -1,0 +1,338 @@
+"""The job: units of a layer → thresholds → counts per cell → the formula that fits each unit best.
+
+Network dissection (Bau et al. 2017) is the case ``length=1``; compositional explanations (Mu & Andreas 2020) search
+formulas of several concepts. IoU is over all counted pixels of the probe set; pixels without any label are counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from explain.data import open_probe, probe_from_arrays, probe_from_dataset
+from explain.errors import InputError
+from explain.neurons.cells import CellBuilder, CellIndex
+from explain.neurons.collect import Examples, Job, Progress, as_maps, collect_thresholds, count_active
+from explain.neurons.counts import UnitCounts
+from explain.neurons.search import SearchResult, beam_search, ceiling
+from explain.neurons.thresholds import rank
+from explain.nets.inputs import stream
+from explain.nets.record import eval_mode
+from explain.nets.subject import Subject, as_subject
+from explain.nets.tap import Tap, check_layer
+from explain.nets.trace import trace
+from explain.runs import Checkpoint
+from explain.types import ProbeSet
+
+__all__ = ["NeuronRun", "UnitExplanation", "dissect"]
+
+INTERPRETABLE = 0.04
+"""Bau et al. (2017), section 2.3: a unit detects a concept where their IoU is above this."""
+
+
+@dataclass(frozen=True)
+class UnitExplanation:
+    """What one unit was found to be."""
+
+    unit: int
+    formula: str | None
+    """None for a unit that overlaps with no concept."""
+    iou: float
+    length: int
+    """Leaves of the formula."""
+    category: str
+    """The category that all concepts of the formula share, else ``"mixed"``; ``""`` without formula."""
+    threshold: float
+    active: int
+    """Pixels of the probe set where the unit is active."""
+    precision: float
+    """Share of the formula's pixels where the unit is active."""
+    recall: float
+    """Share of the unit's active pixels where the formula holds."""
+    ceiling: float
+    """Best IoU that any formula of any length over these concepts could reach."""
+    search: str
+    label: str | None
+    """The best single concept (network dissection), with ``score``, its IoU."""
+    score: float
+    label_category: str
+    best_by_length: tuple[tuple[int, str, float], ...]
+    """(length, formula, IoU): the best with at most that many concepts."""
+    runners_up: tuple[tuple[str, float, int], ...]
+    """(formula, IoU, length) of the rest of the beam."""
+
+
+@dataclass(frozen=True)
+class NeuronRun:
+    """A layer's units explained."""
+
+    units: tuple[UnitExplanation, ...]
+    subject: Subject = field(repr=False)
+    probe: ProbeSet = field(repr=False)
+    layer: str = ""
+    grid: tuple[int, int] = (0, 0)
+    resolution: tuple[int, int] = (112, 112)
+    quantile: float = 0.005
+    k: int = 0
+    length: int = 3
+    beam: int = 5
+    search: str = "beam"
+    min_pixels: int = 0
+    passes: int = 1
+    index: CellIndex | None = field(default=None, repr=False)
+    counts: UnitCounts | None = field(default=None, repr=False)
+    examples: Examples | None = field(default=None, repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures of the whole layer; detectors by network dissection's rule (best concept, IoU > .04)."""
+        detectors = [unit for unit in self.units if unit.score > INTERPRETABLE]
+        return {
+            "units": len(self.units),
+            "firing": sum(unit.active > 0 for unit in self.units),
+            "interpretable": len(detectors),
+            "threshold_iou": INTERPRETABLE,
+            "unique_concepts": len({unit.label for unit in detectors}),
+            "mean_iou": float(np.mean([unit.iou for unit in self.units])),
+            "mean_score": float(np.mean([unit.score for unit in self.units])),
+            "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
+        }
+
+    def table(self, count: int | None = 20) -> str:
+        """Return units by falling IoU as text; ``count=None``: all."""
+        rows = [f"{'unit':>5}  {'IoU':>6}  {'best concept':<24} {'IoU':>6}  formula"]
+        for unit in sorted(self.units, key=lambda unit: (-unit.iou, unit.unit))[:count]:
+            rows.append(
+                f"{unit.unit:>5}  {unit.iou:>6.4f}  {(unit.label or '-')[:24]:<24} {unit.score:>6.4f}  {unit.formula or '-'}"
+            )
+        return "\n".join(rows)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a run folder (`explain.render` makes its report); see `explain.runs`."""
+        from explain.neurons.saving import save_run
+
+        return save_run(self, path, overwrite=overwrite)
+
+    def show(self) -> None:
+        """Print the units of highest IoU."""
+        print(self.table())
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(self.table())}</pre>"
+
+
+def dissect(
+    model: nn.Module | Subject | str,
+    layer: str | None = None,
+    probe: Any = "scenes",
+    *,
+    length: int = 3,
+    search: str = "auto",
+    beam: int = 5,
+    quantile: float = 0.005,
+    device: str | torch.device | None = None,
+    resolution: tuple[int, int] = (112, 112),
+    min_pixels: int = 0,
+    units: Sequence[int] | range | None = None,
+    examples: int = 4,
+    batch_size: int = 32,
+    workers: int = 0,
+    limit: int | None = None,
+    keep_bytes: int = 1 << 29,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> NeuronRun:
+    """Explain every unit of a layer by a logical formula of concepts.
+
+    Parameters
+    ----------
+    layer
+        A module's name, or ``features:relu``; the last map (`explain.nets.anatomy`) where None.
+    probe
+        A probe folder, a known name, ``(images, masks, names)``, a Dataset of (image, mask), or a `ProbeSet`.
+    length
+        Concepts per formula at most; 1 is network dissection.
+    search
+        ``"beam"``, or ``"auto"`` (beam).
+    quantile
+        A unit is active above the (k+1)-th largest of its n low-resolution values, ``k = ceil(quantile * n)``.
+    resolution
+        Pixels at which units and labels are compared: maps bilinear, labels nearest.
+    min_pixels
+        Concepts with fewer pixels are left out of formulas.
+    units
+        Channel numbers; all where None.
+    examples
+        Images kept per unit.
+    keep_bytes
+        Memory for maps kept between the passes; see `explain.neurons.collect`.
+
+    Raises
+    ------
+    ModelError, InputError, DataError
+        Unknown layers, options out of range, probe sets that do not fit.
+    """
+    if search not in ("auto", "beam"):
+        raise InputError(f"unknown search {search!r}: use 'auto' or 'beam'")
+    for name, value in (("length", length), ("beam", beam), ("batch_size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name}={value}: give at least 1")
+    subject = _squashing(as_subject(model), probe_set := _opened(probe, limit))
+    if device is not None:
+        subject.to(device)
+    tell = progress or (lambda stage, done, total: None)
+    layer, channels, grid = _layer(subject, probe_set, layer)
+    chosen = _units(units, channels)
+    k = rank(quantile, len(probe_set) * grid[0] * grid[1])
+    index = _index(probe_set, resolution, tell)
+    job = Job(
+        subject, probe_set, layer, chosen, grid, quantile, batch_size, workers, keep_bytes, checkpoint or Checkpoint(), tell
+    )
+    thresholds, pieces = collect_thresholds(job)
+    counts, best = count_active(job, thresholds, index, pieces, examples)
+    tell("search", 0, len(chosen))
+    found = beam_search(
+        index.cells,
+        counts,
+        length=length,
+        beam=beam,
+        min_pixels=min_pixels,
+        progress=lambda done, total: tell("search", done, total),
+    )
+    limits = ceiling(index.cells, counts)
+    categories = {concept.name: concept.category for concept in index.cells.concepts}
+    explained = tuple(
+        _explanation(int(unit), result, float(threshold), float(limit_), categories)
+        for unit, result, threshold, limit_ in zip(chosen, found, thresholds, limits, strict=True)
+    )
+    return NeuronRun(
+        units=explained,
+        subject=subject,
+        probe=probe_set,
+        layer=layer,
+        grid=grid,
+        resolution=resolution,
+        quantile=quantile,
+        k=k,
+        length=length,
+        beam=beam,
+        search="beam",
+        min_pixels=min_pixels,
+        passes=1 if pieces is not None else 2,
+        index=index,
+        counts=counts,
+        examples=best,
+    )
+
+
+def _opened(probe: Any, limit: int | None) -> ProbeSet:
+    if isinstance(probe, ProbeSet):
+        found = probe
+    elif isinstance(probe, (str, Path)):
+        found = _open_path(probe)
+    elif isinstance(probe, tuple) and len(probe) == 3:
+        found = probe_from_arrays(*probe)
+    else:
+        found = probe_from_dataset(*probe) if isinstance(probe, tuple) else probe_from_dataset(probe)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit}: give at least 1 image")
+    if limit is not None and limit < len(found):
+        found = replace(
+            found, images=found.images[:limit], names=found.names[:limit], hash=f"{found.hash}:{limit}"
+        )
+    return found
+
+
+def _open_path(probe: str | Path) -> ProbeSet:
+    from explain.data import open_data
+
+    found = open_data(probe, "probe")
+    if not isinstance(found, ProbeSet):
+        raise InputError(f"{probe} is no probe folder: it needs index.csv and classes.json")
+    return found if isinstance(found, ProbeSet) else open_probe(probe)
+
+
+def _squashing(subject: Subject, probe: ProbeSet) -> Subject:
+    """Return the subject with a transform that shows the whole image, as the labels do."""
+    if isinstance(probe.images[0], torch.Tensor):
+        return subject
+    if subject.transform is None:
+        raise InputError(
+            f"{probe.name} holds pictures and the model has no transform: use explain.load(model, transform=...)"
+        )
+    known = subject.preprocess
+    if known is None:
+        raise InputError(
+            "the geometry of the subject's transform is unknown, so labels cannot be laid over its maps:"
+            " use explain.nets.Preprocess, or torchvision's Resize, ToTensor, Normalize"
+        )
+    return replace(subject, transform=replace(known, crop_from=None))
+
+
+def _layer(subject: Subject, probe: ProbeSet, layer: str | None) -> tuple[str, int, tuple[int, int]]:
+    """Return the layer's name, its number of units and its grid, from the first image."""
+    _, first = next(stream(probe.images[:1], subject.transform, batch_size=1))
+    first = first.to(subject.device)
+    if layer is None:
+        traced = trace(subject.model, first)
+        _, channels, height, width = traced.map.shape
+        return traced.layer, channels, (height, width)
+    check_layer(subject.model, layer)
+    with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [layer]) as tap:
+        subject.model(first)
+        _, channels, height, width = as_maps(tap[layer], layer).shape
+    return layer, channels, (height, width)
+
+
+def _units(units: Sequence[int] | range | None, channels: int) -> NDArray[np.int64]:
+    chosen = np.arange(channels) if units is None else np.asarray(list(units), dtype=np.int64)
+    if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= channels or len(set(chosen.tolist())) != len(chosen):
+        raise InputError(f"units {units}: the layer has units 0 to {channels - 1}; give each at most once")
+    return np.sort(chosen)
+
+
+def _index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> CellIndex:
+    if len(resolution) != 2 or min(resolution) < 1:
+        raise InputError(f"resolution {resolution}: give (height, width) in pixels")
+    builder = CellBuilder(probe.concepts)
+    for number in range(len(probe)):
+        builder.add(probe.labels(number, resolution))
+        tell("labels", number + 1, len(probe))
+    return builder.finish()
+
+
+def _explanation(
+    unit: int, result: SearchResult, threshold: float, limit: float, categories: dict[str, str]
+) -> UnitExplanation:
+    from explain.neurons.formula import leaves
+
+    label = str(result.by_length[0].formula) if result.by_length else None
+    named = {categories[leaf] for leaf in leaves(result.formula)} if result.formula is not None else set()
+    single = next(iter(leaves(result.by_length[0].formula))) if result.by_length else ""
+    return UnitExplanation(
+        unit=unit,
+        formula=str(result.formula) if result.formula is not None else None,
+        iou=result.iou,
+        length=result.length,
+        category=named.pop() if len(named) == 1 else ("mixed" if named else ""),
+        threshold=threshold,
+        active=result.active,
+        precision=result.intersection / result.pixels if result.pixels else 0.0,
+        recall=result.intersection / result.active if result.active else 0.0,
+        ceiling=limit,
+        search="beam",
+        label=single if label is not None else None,
+        score=result.by_length[0].iou if result.by_length else 0.0,
+        label_category=categories.get(single, ""),
+        best_by_length=tuple((row.length, str(row.formula), row.iou) for row in result.by_length),
+        runners_up=tuple((str(row.formula), row.iou, row.length) for row in result.beam[1:]),
+    )

@@ -1,0 +1,313 @@
+"""The formula language: parse, print, canonical form, evaluate.
+
+``(red OR blue) AND NOT sky``: NOT binds tighter than AND, AND tighter than OR. Operators are whole words in
+any case. Names are written as they are, unless they hold blanks, parentheses, quotes or backslashes or are
+operators themselves; those stand in double quotes, with a backslash before a quote or a backslash. The
+length of a formula is its number of leaves (Mu & Andreas 2020, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.errors import InputError, near
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "And",
+    "Formula",
+    "Leaf",
+    "Not",
+    "Or",
+    "canonical",
+    "check_names",
+    "evaluate",
+    "leaves",
+    "length",
+    "parse",
+]
+
+Mask = TypeVar("Mask", "NDArray[np.bool_]", "Tensor")
+_RESERVED = frozenset({"and", "or", "not"})
+_DEEPEST = 100  # parentheses and NOTs within each other; keeps recursion far from Python's own limit
+_OR, _AND, _NOT, _LEAF = range(4)  # how tightly each kind of node binds
+
+
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """A logical formula over concept names; ``str`` prints it so that `parse` reads it back.
+
+    Two formulas are equal, and hash alike, when their canonical forms are the same.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Formula):
+            return NotImplemented
+        return _key(canonical(self)) == _key(canonical(other))
+
+    def __hash__(self) -> int:
+        return hash(_key(canonical(self)))
+
+    def __str__(self) -> str:
+        return _text(self)
+
+    def __repr__(self) -> str:
+        return f"parse({_text(self)!r})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Leaf(Formula):
+    """One concept."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Not(Formula):
+    """All pixels where ``part`` does not hold."""
+
+    part: Formula
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class And(Formula):
+    """All pixels where every part holds; at least one part."""
+
+    parts: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Or(Formula):
+    """All pixels where some part holds; at least one part."""
+
+    parts: tuple[Formula, ...]
+
+
+def _key(formula: Formula) -> tuple[Any, ...]:
+    """Return the structure as nested tuples, which compare part by part."""
+    if isinstance(formula, Leaf):
+        return (_LEAF, formula.name)
+    return (_binding(formula), *(_key(part) for part in _parts(formula)))
+
+
+def _parts(formula: Formula) -> tuple[Formula, ...]:
+    if isinstance(formula, Not):
+        return (formula.part,)
+    if isinstance(formula, And | Or):
+        return formula.parts
+    return ()
+
+
+def _binding(formula: Formula) -> int:
+    if isinstance(formula, Or):
+        return _OR
+    if isinstance(formula, And):
+        return _AND
+    return _NOT if isinstance(formula, Not) else _LEAF
+
+
+def leaves(formula: Formula) -> tuple[str, ...]:
+    """Return the names of the leaves from left to right, repeats included."""
+    if isinstance(formula, Leaf):
+        return (formula.name,)
+    return tuple(name for part in _parts(formula) for name in leaves(part))
+
+
+def length(formula: Formula) -> int:
+    """Return the number of leaves; NOT does not count."""
+    return len(leaves(formula))
+
+
+def canonical(formula: Formula) -> Formula:
+    """Return the form that decides equality: parts sorted, repeats and double negation dropped, chains flat.
+
+    Equal canonical forms mean equal pixels in any data; the reverse does not hold (De Morgan and the
+    distributive laws are not applied).
+    """
+    if isinstance(formula, Not):
+        part = canonical(formula.part)
+        return part.part if isinstance(part, Not) else Not(part)
+    if isinstance(formula, And | Or):
+        kind = type(formula)
+        flat: dict[tuple[Any, ...], Formula] = {}
+        for part in map(canonical, formula.parts):
+            for piece in part.parts if isinstance(part, kind) else (part,):
+                flat[_key(piece)] = piece
+        # Sorted by text: keys of different kinds of node cannot be compared.
+        ordered = sorted(flat.values(), key=lambda piece: (not isinstance(piece, Leaf), _text(piece)))
+        return ordered[0] if len(ordered) == 1 else kind(tuple(ordered))
+    return formula
+
+
+def evaluate(formula: Formula, lookup: Callable[[str], Mask]) -> Mask:
+    """Return where the formula holds.
+
+    Parameters
+    ----------
+    formula
+        What to evaluate.
+    lookup
+        Gives the bool numpy array or bool tensor of a concept; all of one shape.
+
+    Raises
+    ------
+    InputError
+        A mask is not of type bool (``~`` on integers would go wrong without a word).
+    """
+    if isinstance(formula, Leaf):
+        mask = lookup(formula.name)
+        if str(mask.dtype) not in ("bool", "torch.bool"):
+            raise InputError(f"the mask of {formula.name!r} is {mask.dtype}, not bool: pass mask > 0")
+        return mask
+    masks = [evaluate(part, lookup) for part in _parts(formula)]
+    if isinstance(formula, Not):
+        return ~masks[0]
+    return reduce(and_ if isinstance(formula, And) else or_, masks)
+
+
+def check_names(formula: Formula, known: Iterable[str]) -> None:
+    """Raise `InputError` with the nearest known names for the first leaf that is not among ``known``."""
+    names = set(known)
+    for name in leaves(formula):
+        if name not in names:
+            raise InputError(
+                f"unknown concept {name!r} in formula {_text(formula)}{near(name, sorted(names))}"
+            )
+
+
+def _text(formula: Formula, around: int = _OR) -> str:
+    """Print with the fewest parentheses; ``around`` is how tightly the surroundings bind."""
+    if isinstance(formula, Leaf):
+        return _quoted(formula.name)
+    own = _binding(formula)
+    if isinstance(formula, Not):
+        text = f"NOT {_text(formula.part, _NOT)}"
+    else:
+        text = (" AND " if own == _AND else " OR ").join(_text(part, own) for part in _parts(formula))
+        if len(_parts(formula)) == 1:
+            return _text(_parts(formula)[0], around)
+    return f"({text})" if own < around else text
+
+
+def _is_bare(name: str) -> bool:
+    odd = any(sign in '()"\\' or sign.isspace() or not sign.isprintable() for sign in name)
+    return bool(name) and not odd and name.lower() not in _RESERVED
+
+
+def _quoted(name: str) -> str:
+    if _is_bare(name):
+        return name
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class _Token(NamedTuple):
+    kind: str
+    """``name``, ``and``, ``or``, ``not``, ``(``, ``)`` or ``end``."""
+    text: str
+    column: int
+    """Counts from 1."""
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at = 0
+    while at < len(text):
+        start, sign = at, text[at]
+        at += 1
+        if sign.isspace():
+            continue
+        if sign in "()":
+            yield _Token(sign, sign, start + 1)
+        elif sign == '"':
+            name, at = _read_quoted(text, start)
+            yield _Token("name", name, start + 1)
+        else:
+            while at < len(text) and not (text[at].isspace() or text[at] in '()"'):
+                at += 1
+            word = text[start:at]
+            yield _Token(word.lower() if word.lower() in _RESERVED else "name", word, start + 1)
+    yield _Token("end", "", len(text) + 1)
+
+
+def _read_quoted(text: str, start: int) -> tuple[str, int]:
+    """Read the quoted name that opens at ``start``; return it and the position behind it."""
+    signs: list[str] = []
+    at = start + 1
+    while at < len(text) and text[at] != '"':
+        at += text[at] == "\\"
+        signs.append(text[at : at + 1])
+        at += 1
+    if at >= len(text):
+        raise _error(text, start + 1, 'a closing "', "the end")
+    if not signs:
+        raise _error(text, start + 1, "a concept name", 'an empty name ""')
+    return "".join(signs), at + 1
+
+
+def _error(text: str, column: int, expected: str, got: str) -> InputError:
+    shown = " ".join(text.split()) if not text.isprintable() else text
+    return InputError(f"cannot read the formula {shown!r}: at column {column} expected {expected}, got {got}")
+
+
+def _shown(token: _Token) -> str:
+    if token.kind == "end":
+        return "the end"
+    if token.kind in _RESERVED:
+        return f'{token.text} (a concept of this name is written "{token.text}")'
+    return repr(token.text)
+
+
+def parse(text: str) -> Formula:
+    """Read a formula such as ``(red OR blue) AND NOT "swimming pool"``.
+
+    Raises
+    ------
+    InputError
+        The text is not a formula; the message gives the column (from 1) and what was expected there.
+    """
+    tokens = list(_tokens(text))
+    formula, at = _read(text, tokens, 0, _OR, 0)
+    if tokens[at].kind != "end":
+        token = tokens[at]
+        hint = " (names with blanks are written in double quotes)" if token.kind == "name" else ""
+        raise _error(text, token.column, "AND, OR or the end", _shown(token) + hint)
+    return formula
+
+
+def _read(text: str, tokens: list[_Token], at: int, level: int, depth: int) -> tuple[Formula, int]:
+    """Read one expression that binds at least as tightly as ``level``; return it and the next position."""
+    if level > _AND:
+        return _read_single(text, tokens, at, depth)
+    word, kind = ("or", Or) if level == _OR else ("and", And)
+    first, at = _read(text, tokens, at, level + 1, depth)
+    parts = [first]
+    while tokens[at].kind == word:
+        part, at = _read(text, tokens, at + 1, level + 1, depth)
+        parts.append(part)
+    return (first if len(parts) == 1 else kind(tuple(parts))), at
+
+
+def _read_single(text: str, tokens: list[_Token], at: int, depth: int) -> tuple[Formula, int]:
+    """Read a name, a negation or an expression in parentheses."""
+    token = tokens[at]
+    if depth > _DEEPEST:
+        raise _error(text, token.column, f"at most {_DEEPEST} levels of parentheses and NOT", "more")
+    if token.kind == "name":
+        return Leaf(token.text), at + 1
+    if token.kind == "not":
+        part, at = _read_single(text, tokens, at + 1, depth + 1)
+        return Not(part), at
+    if token.kind != "(":
+        raise _error(text, token.column, 'a concept, NOT or "("', _shown(token))
+    inner, at = _read(text, tokens, at + 1, _OR, depth + 1)
+    if tokens[at].kind != ")":
+        raise _error(text, tokens[at].column, 'AND, OR or ")"', _shown(tokens[at]))
+    return inner, at + 1

@@ -1,0 +1,212 @@
+"""A neuron run → its folder: run.json, units.csv, arrays, pictures. See docs/architecture.md for the contract."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from explain.errors import RunError
+from explain.neurons.cells import formula_cells, save_cells
+from explain.neurons.counts import active_masks
+from explain.neurons.dissect import NeuronRun
+from explain.neurons.formula import parse
+from explain.nets.inputs import read_image
+from explain.runs import SCHEMA, make_manifest, run_folder, write_json
+
+__all__ = ["neuron_config", "save_run", "write_run"]
+
+THUMBNAIL = 160
+COLUMNS = (
+    "unit,formula,iou,length,category,threshold,active,precision,recall,iou_heldout,p_value,bound,gap,ceiling,"
+    "certified,search,label,score"
+).split(",")
+
+
+def neuron_config(run: NeuronRun) -> dict[str, Any]:
+    """Return the settings that make the result what it is."""
+    return {
+        "layer": run.layer,
+        "quantile": run.quantile,
+        "k": run.k,
+        "length": run.length,
+        "beam": run.beam,
+        "search": run.search,
+        "resolution": list(run.resolution),
+        "min_pixels": run.min_pixels,
+    }
+
+
+def save_run(run: NeuronRun, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a run folder in one step; returns it."""
+    with run_folder(path, config=neuron_config(run), overwrite=overwrite) as folder:
+        write_run(run, folder.path)
+    return Path(path)
+
+
+def write_run(run: NeuronRun, folder: Path) -> None:
+    """Write all files of a neuron run into ``folder``."""
+    if run.index is None or run.counts is None or run.examples is None:
+        raise RunError("this neuron run holds no counts and cannot be saved: make it with explain.dissect")
+    (folder / "arrays").mkdir(exist_ok=True)
+    (folder / "images").mkdir(exist_ok=True)
+    settings = neuron_config(run)
+    manifest = make_manifest(
+        "neurons",
+        config=settings,
+        model={**run.subject.describe(), "layer": run.layer},
+        data={"name": run.probe.name, "path": str(run.probe.root) if run.probe.root else None, "hash": run.probe.hash},
+    )
+    save_cells(run.index.cells, folder / "arrays" / "cells.npz")
+    np.savez_compressed(
+        folder / "arrays" / "units.npz",
+        units=np.array([unit.unit for unit in run.units]),
+        thresholds=np.array([unit.threshold for unit in run.units], dtype=np.float32),
+        active=run.counts.active,
+        indptr=run.counts.indptr,
+        cells=run.counts.cells,
+        counts=run.counts.counts,
+    )
+    rows = list(_examples(run))
+    np.savez_compressed(
+        folder / "arrays" / "examples.npz",
+        unit=np.array([row["unit_bits"] for row in rows], dtype=np.uint8).reshape(len(rows), -1),
+        formula=np.array([row["formula_bits"] for row in rows], dtype=np.uint8).reshape(len(rows), -1),
+        shape=np.array(run.resolution),
+    )
+    shown = {row["image"] for row in rows}
+    pixels = run.index.cells.concept_pixels
+    write_json(
+        folder / "run.json",
+        {
+            "schema": SCHEMA,
+            "kind": "neurons",
+            "manifest": manifest,
+            "layer": run.layer,
+            "grid": list(run.grid),
+            "resolution": list(run.resolution),
+            "images": [
+                {"name": name, "file": _thumbnail(run, number, folder) if number in shown else None}
+                for number, name in enumerate(run.probe.names)
+            ],
+            "pixels": run.index.cells.total,
+            "cells": len(run.index.cells),
+            "passes": run.passes,
+            "settings": settings,
+            "concepts": [
+                {"name": concept.name, "category": concept.category, "pixels": int(count)}
+                for concept, count in zip(run.index.cells.concepts, pixels, strict=True)
+            ],
+            "units": _units(run, rows),
+            "summary": run.summary(),
+        },
+    )
+    _write_csv(run, folder / "units.csv")
+    write_json(folder / "manifest.json", manifest)
+
+
+def _units(run: NeuronRun, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    by_unit: dict[int, list[dict[str, Any]]] = {}
+    for number, row in enumerate(rows):
+        shown = {"image": row["image"], "peak": row["peak"], "iou": row["iou"], "row": number}
+        by_unit.setdefault(row["place"], []).append(shown)
+    return [
+        {
+            "unit": unit.unit,
+            "formula": unit.formula,
+            "iou": unit.iou,
+            "length": unit.length,
+            "category": unit.category,
+            "threshold": unit.threshold,
+            "active": unit.active,
+            "precision": unit.precision,
+            "recall": unit.recall,
+            "ceiling": unit.ceiling,
+            "search": unit.search,
+            "label": unit.label,
+            "score": unit.score,
+            "label_category": unit.label_category,
+            "by_length": [{"length": n, "formula": text, "iou": iou} for n, text, iou in unit.best_by_length],
+            "runners_up": [{"formula": text, "iou": iou, "length": n} for text, iou, n in unit.runners_up],
+            "examples": by_unit.get(place, []),
+        }
+        for place, unit in enumerate(run.units)
+    ]
+
+
+def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
+    """Yield each unit's top images with the unit's and the formula's mask as packed bits."""
+    assert run.index is not None and run.examples is not None  # noqa: S101  # checked by write_run
+    for place, unit in enumerate(run.units):
+        numbers = run.examples.images[place]
+        present = (numbers >= 0).nonzero().flatten()
+        if not len(present):
+            continue
+        masks = _unit_masks(run.examples.maps[place, present], unit.threshold, run.resolution)
+        holds = (
+            formula_cells(run.index.cells, parse(unit.formula))
+            if unit.formula is not None
+            else np.zeros(len(run.index.cells), dtype=np.bool_)
+        )
+        for slot, mask in zip(present.tolist(), masks, strict=True):
+            image = int(numbers[slot])
+            ids = run.index.cell_ids(image)
+            formula = np.append(holds, False)[ids]  # -1, an ignored pixel, takes the appended False
+            union = int((mask | formula).sum())
+            yield {
+                "place": place,
+                "image": image,
+                "peak": float(run.examples.peaks[place, slot]),
+                "iou": int((mask & formula).sum()) / union if union else 0.0,
+                "unit_bits": np.packbits(mask),
+                "formula_bits": np.packbits(formula),
+            }
+
+
+def _unit_masks(maps: torch.Tensor, threshold: float, size: tuple[int, int]) -> NDArray[np.bool_]:
+    masks = np.zeros((len(maps), *size), dtype=np.bool_)
+    for image, _, mask in active_masks(maps[:, None], torch.tensor([threshold]), size):
+        masks[image.numpy()] = mask.numpy()
+    return masks
+
+
+def _thumbnail(run: NeuronRun, number: int, folder: Path) -> str | None:
+    source = run.probe.images[number]
+    if isinstance(source, torch.Tensor):
+        return None  # preprocessed tensors have no picture to show
+    picture = read_image(source).convert("RGB")
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    name = f"images/{number:05d}.webp"
+    picture.save(folder / name, quality=72)
+    return name
+
+
+def _write_csv(run: NeuronRun, path: Path) -> None:
+    """Write ``units.csv``: ascending unit, floats by ``repr``; what this run did not compute is empty."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, COLUMNS)
+        writer.writeheader()
+        for unit in run.units:
+            writer.writerow(
+                {
+                    "unit": unit.unit,
+                    "formula": unit.formula or "",
+                    "iou": repr(unit.iou),
+                    "length": unit.length,
+                    "category": unit.category,
+                    "threshold": repr(unit.threshold),
+                    "active": unit.active,
+                    "precision": repr(unit.precision),
+                    "recall": repr(unit.recall),
+                    "ceiling": repr(unit.ceiling),
+                    "certified": False,
+                    "search": unit.search,
+                    "label": unit.label or "",
+                    "score": repr(unit.score),
+                }
+            )

@@ -1,0 +1,143 @@
+"""Connected components and outlines of masks: the only module that imports OpenCV, and only when it is used.
+
+OpenCV needs system libraries that servers often lack. Here that is one clear error when a component is asked
+for, and nothing at all for everyone else.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.errors import DependencyError, InputError
+
+__all__ = ["Components", "components", "largest_component", "load", "outline_paths"]
+
+Box = tuple[int, int, int, int]
+
+
+def load() -> ModuleType:
+    """Return the module ``cv2``.
+
+    Raises
+    ------
+    DependencyError
+        OpenCV is not installed, or a library of the system that it needs is missing (``libGL.so.1``).
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        reason = (str(error).splitlines() or ["import failed"])[0]
+        raise DependencyError(
+            f"OpenCV cannot be imported ({reason}): install 'opencv-python-headless' instead of"
+            " 'opencv-python' (uninstall the other first), or the system package 'libgl1'"
+        ) from error
+    module: ModuleType = cv2
+    return module
+
+
+class Components(NamedTuple):
+    """The 8-connected components of a mask, in raster order of their first pixels."""
+
+    labels: NDArray[np.int32]
+    """``(h, w)``: 0 outside, else the number of the component, counted from 1."""
+    boxes: NDArray[np.int64]
+    """``(n, 4)``: xyxy, half-open."""
+    areas: NDArray[np.int64]
+    """``(n,)``: pixels."""
+
+
+def components(mask: NDArray[Any]) -> Components:
+    """Return the 8-connected components of ``mask`` (``(h, w)``, zero is outside)."""
+    labels, stats = _label(mask)
+    order = sorted(range(1, len(stats)), key=lambda label: _first_pixel(labels, stats, label))
+    renumber = np.zeros(len(stats), dtype=np.int32)
+    renumber[order] = np.arange(1, len(stats), dtype=np.int32)
+    chosen = stats[order].astype(np.int64).reshape(-1, 5)
+    boxes = np.concatenate([chosen[:, :2], chosen[:, :2] + chosen[:, 2:4]], axis=1)
+    return Components(renumber[labels], boxes, chosen[:, 4])
+
+
+def largest_component(mask: NDArray[Any]) -> Box | None:
+    """Return the box ``(x1, y1, x2, y2)``, half-open, of the 8-connected component with most pixels.
+
+    Among components of equal size, the one whose first pixel comes first in raster order wins. An empty mask
+    has no box.
+    """
+    labels, stats = _label(mask)
+    if len(stats) < 2:
+        return None
+    areas = stats[1:, 4]
+    tied = (np.flatnonzero(areas == areas.max()) + 1).tolist()
+    # OpenCV's label numbers do not follow raster order: its algorithm scans blocks of 2x2 pixels.
+    label = tied[0] if len(tied) == 1 else min(tied, key=lambda item: _first_pixel(labels, stats, item))
+    left, top, width, height = stats[label, :4].tolist()
+    return left, top, left + width, top + height
+
+
+def outline_paths(mask: NDArray[Any]) -> list[NDArray[np.int64]]:
+    """Return closed outlines of ``mask`` along pixel edges, as arrays ``(n, 2)`` of corners ``(x, y)``.
+
+    Outer borders and borders of holes alike: filled by the even-odd rule they give the mask back. Steps are
+    horizontal and vertical in turn, so a rectangle gives exactly its four corners, half-open:
+    ``mask[2:5, 1:3]`` gives x in {1, 3} and y in {2, 5}. Pixels that touch at a corner share an outline.
+    """
+    binary = _as_uint8(mask)
+    if not binary.any():
+        return []
+    cv2 = load()
+    # Times 0x0101, each byte becomes two equal ones.
+    doubled = np.repeat((binary * np.uint16(0x0101)).view(np.uint8), 2, axis=0)
+    found, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    # A contour runs through border pixels. In the doubled mask, pixel p has the halves 2p and 2p+1, which
+    # lie at its two edges p and p+1: (half + 1) // 2. Holes are seen from outside, and the same rule holds.
+    points = (np.concatenate(found).reshape(-1, 2).astype(np.int64) + 1) // 2
+    return _corners(points, np.repeat(np.arange(len(found)), [len(contour) for contour in found]))
+
+
+def _corners(points: NDArray[np.int64], path: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Keep the points where closed paths of horizontal and vertical steps turn; all paths in one go."""
+    step = points != points[_previous(path)]
+    moved = step[:, 0] | step[:, 1]
+    points, path = points[moved], path[moved]
+    before = _previous(path)
+    horizontal = points[:, 1] == points[before, 1]
+    turns = np.empty(len(path), dtype=np.bool_)
+    turns[before] = horizontal != horizontal[before]  # the step out of a point against the step into it
+    points, path = points[turns], path[turns]
+    return np.split(points, np.flatnonzero(path[1:] != path[:-1]) + 1)
+
+
+def _previous(path: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the index of each point's predecessor; ``path`` numbers the closed paths in order."""
+    index = np.arange(-1, len(path) - 1)
+    ends = np.append(np.flatnonzero(path[1:] != path[:-1]), len(path) - 1)
+    index[ends[:-1] + 1] = ends[1:]
+    index[0] = ends[0]
+    return index
+
+
+def _label(mask: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return OpenCV's labels and statistics (left, top, width, height, area); row 0 is the outside."""
+    binary = _as_uint8(mask)
+    if binary.size == 0:
+        return np.zeros(binary.shape, dtype=np.int32), np.zeros((1, 5), dtype=np.int32)
+    cv2 = load()
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
+    return labels, stats
+
+
+def _first_pixel(labels: NDArray[np.int32], stats: NDArray[np.int32], label: int) -> tuple[int, int]:
+    """Return (row, column) of the component's first pixel in raster order."""
+    left, top, width = stats[label, :3].tolist()
+    return top, left + int(np.argmax(labels[top, left : left + width] == label))
+
+
+def _as_uint8(mask: NDArray[Any]) -> NDArray[np.uint8]:
+    array = np.asarray(mask)
+    if array.ndim != 2:
+        raise InputError(f"a mask has two dimensions (height, width), got shape {array.shape}")
+    return np.ascontiguousarray(array != 0).view(np.uint8)

@@ -1,0 +1,5 @@
+"""Run folder → HTML. Needs neither torch nor the model, and can be repeated at any time."""
+
+from explain.report.rendering import render
+
+__all__ = ["render"]

@@ -1,0 +1,58 @@
+"""Charts as numbers that a template draws as inline SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["curve_chart"]
+
+_LEFT, _TOP, _WIDTH, _HEIGHT = 44, 12, 560, 220
+
+
+def curve_chart(name: str, lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a chart of accuracy (percent) over thresholds: one polyline per entry of ``lines``.
+
+    Each line has ``thresholds``, ``accuracy`` and ``best`` (the threshold to mark, or None).
+    """
+    finite = [value for line in lines.values() for value in line["thresholds"] if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=1.0)
+    top = max((value for line in lines.values() for value in line["accuracy"]), default=0.0)
+    ceiling = min(100.0, max(10.0, math.ceil(top / 10) * 10))
+    span = high - low or 1.0
+
+    def place(threshold: float, accuracy: float) -> tuple[float, float]:
+        return _LEFT + (threshold - low) / span * _WIDTH, _TOP + (1 - accuracy / ceiling) * _HEIGHT
+
+    drawn = []
+    for label, line in lines.items():
+        values = zip(line["thresholds"], line["accuracy"], strict=True)
+        pairs = [(x, y) for x, y in values if math.isfinite(x)]
+        best = max(pairs, key=lambda pair: pair[1], default=None)
+        drawn.append(
+            {
+                "label": label,
+                "points": " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in _thinned(pairs)),
+                "best": best if line.get("best") is None or best is None else (line["best"], best[1]),
+                "mark": place(best[0], best[1]) if best else None,
+            }
+        )
+    step = 20 if ceiling > 50 else 10
+    return {
+        "name": name,
+        "lines": drawn,
+        "rows": [(place(low, y)[1], y) for y in range(0, int(ceiling) + 1, step)],
+        "columns": [(place(x, 0)[0], x) for x in (low + span * quarter / 4 for quarter in range(5))],
+        "frame": {"left": _LEFT, "top": _TOP, "width": _WIDTH, "height": _HEIGHT},
+    }
+
+
+def _thinned(pairs: list[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
+    """Keep at most about ``most`` points, the highest always among them: the screen has no more columns."""
+    if len(pairs) <= most:
+        return pairs
+    step = math.ceil(len(pairs) / most)
+    best = max(range(len(pairs)), key=lambda index: pairs[index][1])
+    kept = sorted({*range(0, len(pairs), step), best, len(pairs) - 1})
+    return [pairs[index] for index in kept]

@@ -1,0 +1,48 @@
+"""One part of a page: a title, the template that shows it, and the values the template reads."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from explain.report.album import Album
+
+__all__ = ["Part", "header_rows"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a template needs. ``prefix`` keeps ids and classes of several parts on one page apart."""
+
+    kind: str
+    title: str
+    prefix: str
+    header: list[tuple[str, str]]
+    album: Album
+    notes: list[str]
+    view: dict[str, Any]
+
+
+def header_rows(manifest: Mapping[str, Any], extra: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what identifies a run as (name, text): model, data, the job's facts, versions, command."""
+    model, data = manifest.get("model") or {}, manifest.get("data") or {}
+    versions = manifest.get("versions") or {}
+    rows = [
+        ("Model", _joined(model.get("name"), model.get("hash"))),
+        ("Layer", model.get("layer")),
+        ("Data", _joined(data.get("name"), data.get("hash"))),
+        ("Date", manifest.get("created")),
+        *extra.items(),
+        ("Transform", model.get("transform")),
+        ("Data path", data.get("path")),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
+        ("Command", shlex.join(str(word) for word in manifest.get("command") or [])),
+    ]
+    latest = {name: str(value) for name, value in rows if value not in (None, "")}
+    return list(latest.items())
+
+
+def _joined(name: object, digest: object) -> str:
+    return " · ".join(str(part) for part in (name, str(digest)[:12] if digest else None) if part)

@@ -1,0 +1,289 @@
+"""Small run folders as jobs would write them, with hostile names, for tests of the report."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from explain.runs import make_manifest, write_json
+
+HOSTILE = ['<script>alert("x")</script>', "say \"hi\" & 'bye'", "قطة على العشب", "</style><b>", "snow 雪"]
+
+
+def manifest(kind: str) -> dict[str, Any]:
+    return make_manifest(
+        kind,
+        config={"length": 3, "seed": 0},
+        model={"name": "resnet18 <b>", "hash": "ab" * 32, "layer": "layer4", "transform": "squash to 224"},
+        data={"name": "probe & more", "path": "data/probe", "hash": "cd" * 32},
+        command=["explain", kind, "resnet18", "--data", "a folder"],
+    )
+
+
+def picture(path: Path, size: tuple[int, int], seed: int) -> None:
+    """Write a smooth picture; ``size`` is (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path, quality=70)
+
+
+def blob(rng: np.random.Generator, size: int) -> np.ndarray:
+    y, x = np.mgrid[:size, :size]
+    center, radius = rng.uniform(0.2, 0.8, 2) * size, rng.uniform(0.08, 0.25) * size
+    wave = 1 + 0.3 * np.sin(3 * np.arctan2(y - center[0], x - center[1]) + rng.uniform(0, 6))
+    return (y - center[0]) ** 2 + (x - center[1]) ** 2 < (radius * wave) ** 2
+
+
+def neurons(
+    folder: Path, *, units: int = 6, images: int = 5, examples: int = 2, size: int = 28, pixels: int = 64
+) -> Path:
+    """Write a run of kind "neurons"; the last unit never fires."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for index in range(images):
+        picture(folder / "images" / f"{index:05d}.webp", (pixels, pixels), index)
+    names = [*HOSTILE, "red", "blue", "sky", "street-s", "dog", "grass"]
+    listed = [{"name": HOSTILE[i % 5] + f" {i}.jpg", "file": f"images/{i:05d}.webp"} for i in range(images)]
+    listed.append({"name": "shown by no unit.jpg", "file": None})
+    rows: dict[str, list[Any]] = {"unit": [], "formula": []}
+    found = [_unit(rng, number, names, images, examples, rows, size) for number in range(units - 1)]
+    found.append(_silent(units - 1))
+    (folder / "arrays").mkdir()
+    np.savez(
+        folder / "arrays" / "examples.npz", **{k: np.array(v) for k, v in rows.items()}, shape=[size, size]
+    )
+    summary = {
+        "units": units,
+        "firing": units - 1,
+        "interpretable": sum((u["score"] or 0) > 0.04 for u in found),
+        "threshold_iou": 0.04,
+        "unique_concepts": len({u["label"] for u in found}) - 1,
+        "mean_iou": float(np.mean([u["iou"] for u in found])),
+        "by_category": {"object": units // 2, "color": units // 3, "<i>part</i>": 1},
+    }
+    whole = manifest("neurons")
+    run = {
+        "schema": 1,
+        "kind": "neurons",
+        "manifest": whole,
+        "layer": "layer4",
+        "grid": [7, 7],
+        "resolution": [size, size],
+        "images": listed,
+        "pixels": images * size * size,
+        "cells": 321,
+        "passes": 2,
+        "settings": {
+            "quantile": 0.005,
+            "k": 40,
+            "length": 3,
+            "beam": 5,
+            "search": "auto",
+            "resolution": size,
+            "min_pixels": 0,
+        },
+        "concepts": [{"name": n, "category": "object", "pixels": 9} for n in names],
+        "units": found,
+        "summary": summary,
+    }
+    write_json(folder / "run.json", run)
+    write_json(folder / "manifest.json", whole)
+    with (folder / "units.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerow(["unit", "formula", "iou"])
+    return folder
+
+
+def quoted(name: str) -> str:
+    """Write a name as the formula language does."""
+    if any(sign in ' ()"\\' for sign in name):
+        return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return name
+
+
+def _unit(rng, number, names, images, examples, rows, size) -> dict[str, Any]:
+    first, *_ = chosen = [names[i] for i in rng.permutation(len(names))[:3]]
+    a, b, c = (quoted(name) for name in chosen)
+    iou = float(rng.beta(1.2, 9))
+    shown = []
+    for rank in range(examples):
+        unit, formula = blob(rng, size), blob(rng, size)
+        rows["unit"].append(np.packbits(unit.reshape(-1)))
+        rows["formula"].append(np.packbits((unit | formula).reshape(-1)))
+        shown.append(
+            {"image": int(rng.integers(images)), "peak": 9.5 - rank, "iou": iou, "row": len(rows["unit"]) - 1}
+        )
+    by_length = [
+        {"length": 1, "formula": a, "iou": iou * 0.7},
+        {"length": 2, "formula": f"{a} OR {b}", "iou": iou * 0.9},
+        {"length": 3, "formula": f"({a} OR {b}) AND NOT {c}", "iou": iou},
+    ]
+    return {
+        "unit": number,
+        "formula": by_length[2]["formula"],
+        "iou": iou,
+        "length": 3,
+        "category": "object",
+        "threshold": 3.25,
+        "active": 90 + number,
+        "precision": 0.31,
+        "recall": 0.4,
+        "ceiling": 0.8,
+        "search": "beam",
+        "label": first,
+        "score": iou * 0.7,
+        "label_category": "object",
+        "by_length": by_length,
+        "runners_up": [{"formula": f"{a} AND {c}", "iou": iou * 0.8, "length": 2}],
+        "examples": shown,
+    }
+
+
+def _silent(number: int) -> dict[str, Any]:
+    names = "formula length category precision recall ceiling search label score label_category"
+    empty = dict.fromkeys(names.split())
+    return {
+        "unit": number,
+        "iou": 0.0,
+        "threshold": 0.0,
+        "active": 0,
+        "by_length": [],
+        "runners_up": [],
+        "examples": [],
+        **empty,
+    }
+
+
+def localization(folder: Path, *, images: int = 7) -> Path:
+    """Write a run of kind "localization" with two protocols; every other image has a picture."""
+    folder.mkdir(parents=True)
+
+    def measure(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 2, "high": value + 2, "n": images}
+
+    listed = []
+    for i in range(images):
+        file = f"images/{i:05d}.webp" if i % 2 == 0 else None
+        if file:
+            picture(folder / file, (120, 80), i)
+        listed.append(
+            {
+                "name": f"{HOSTILE[i % 5]}.jpg",
+                "class": i,
+                "class_name": HOSTILE[i % 5],
+                "predicted": i + i % 2,
+                "predicted_name": HOSTILE[(i + i % 2) % 5],
+                "correct": i % 2 == 0,
+                "iou": (i * 5 % 7) / 7,
+                "box": [10, 12, 60, 50] if i else None,
+                "truth": [[5, 10, 70, 60]],
+                "size": [80, 120],
+                "subset": "val",
+                "file": file,
+            }
+        )
+    thresholds = [i / 50 for i in range(51)]
+    metrics = {
+        "gt_known": measure(61.25),
+        "top1_loc_error": measure(55.5),
+        "top5_loc_error": measure(44.0),
+        "top1_cls_error": measure(30.0),
+        "top5_cls_error": measure(10.0),
+        "maxboxacc": measure(62.0),
+    }
+    centre = {name: {**value, "value": value["value"] - 10} for name, value in metrics.items()}
+    curve = {"thresholds": thresholds, "accuracy": [62 * 4 * t * (1 - t) for t in thresholds]}
+    names = ["cam-2016", "maxboxacc-v2"]
+    whole = manifest("localization")
+    write_json(folder / "manifest.json", whole)
+    write_json(
+        folder / "result.json",
+        {
+            "schema": 1,
+            "kind": "localization",
+            "manifest": whole,
+            "accuracy": {"top1": 70.0, "top5": 90.0, "n": images, "classes": 5},
+            "metrics": {"cam": {name: metrics for name in names}, "gradcam++": {names[0]: metrics}},
+            "baselines": {"centre": {name: centre for name in names}},
+            "best_threshold": {"cam": {name: 0.5 for name in names}},
+            "curve": {
+                "cam": {name: curve for name in names},
+                "gradcam++": {names[0]: {**curve, "accuracy": [0.8 * y for y in curve["accuracy"]]}},
+            },
+            "protocols": {name: {"threshold": 0.2, "per_class": False, "ious": [0.3, 0.5]} for name in names},
+            "images": listed,
+            "warnings": ["2 maps were flat <b>"],
+        },
+    )
+    return folder
+
+
+def image(folder: Path) -> Path:
+    """Write a run of kind "image": two photos with two maps each."""
+    folder.mkdir(parents=True)
+    listed = []
+    for i in range(2):
+        files = [f"images/{i}.webp", f"images/{i}-0.webp", f"images/{i}-1.webp"]
+        for number, file in enumerate(files):
+            picture(folder / file, (120, 80), 100 + 10 * i + number)
+        maps = [
+            {
+                "class": k,
+                "name": HOSTILE[k],
+                "score": 8.5 - k,
+                "probability": 0.9 - 0.85 * k,
+                "constant": 0.1,
+                "box": [10, 12, 60, 50] if k == 0 else None,
+                "file": files[1 + k],
+            }
+            for k in range(2)
+        ]
+        listed.append(
+            {
+                "name": f"{HOSTILE[i]}.jpg",
+                "path": "x/y.jpg",
+                "size": [80, 120],
+                "picture": files[0],
+                "maps": maps,
+            }
+        )
+    whole = manifest("image")
+    write_json(folder / "manifest.json", whole)
+    write_json(
+        folder / "image.json",
+        {
+            "schema": 1,
+            "kind": "image",
+            "manifest": whole,
+            "method": "cam",
+            "layer": "layer4",
+            "exact": True,
+            "residual": 3e-7,
+            "images": listed,
+        },
+    )
+    return folder
+
+
+def demo(folder: Path) -> Path:
+    """Write a run of kind "demo" with its three parts."""
+    folder.mkdir(parents=True)
+    image(folder / "photos")
+    localization(folder / "localization")
+    neurons(folder / "neurons")
+    whole = manifest("demo")
+    write_json(folder / "manifest.json", whole)
+    write_json(
+        folder / "demo.json",
+        {
+            "schema": 1,
+            "kind": "demo",
+            "manifest": whole,
+            "parts": ["photos", "localization", "neurons"],
+            "photos": [{"name": HOSTILE[0], "expected": "tabby", "box_iou": 0.7}],
+        },
+    )
+    return folder

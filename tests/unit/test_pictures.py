@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from explain.errors import InputError
+from explain.pictures import as_img_tag, box_of, colorize, draw_boxes, grid, overlay, saliency_picture
+from explain.types import Geometry, Saliency
+
+
+def light(colors):
+    return colors.astype(float) @ [0.2126, 0.7152, 0.0722]
+
+
+def saliency(values, **fields):
+    k = values.shape[1]
+    shape = (len(values), k)
+    return Saliency(
+        values=values,
+        classes=torch.arange(k).expand(shape),
+        scores=torch.ones(shape),
+        constants=torch.zeros(shape),
+        exact=True,
+        residual=1e-7,
+        method="cam",
+        layer="layer4",
+        input_size=(64, 96),
+        **fields,
+    )
+
+
+def peak():
+    values = torch.full((1, 2, 4, 6), -1.0)
+    values[0, 0, 1:3, 2:4] = 5.0
+    return values
+
+
+def photo(width=120, height=80, color=(200, 200, 200)):
+    return Image.new("RGB", (width, height), color)
+
+
+def test_colours_get_lighter_along_the_scale_in_both_directions():
+    values = np.linspace(-1, 1, 201)[None]
+    lightness = light(colorize(values)[0])
+    assert (np.diff(lightness[100:]) >= -1).all()
+    assert (np.diff(lightness[:101]) <= 1).all()
+    assert lightness[100] < 5  # zero is dark
+
+
+def test_signs_have_different_hues_on_one_scale():
+    colors = colorize(np.array([[-0.5, 0.5, 1.0]])).astype(int)
+    assert colors[0, 0, 2] > colors[0, 0, 0]  # against: blue
+    assert colors[0, 1, 0] > colors[0, 1, 2]  # for: warm
+    assert light(colors)[0, 2] > light(colors)[0, 1]
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5, -2.0, np.nan, np.inf])
+def test_a_flat_map_gives_one_colour(value):
+    colors = colorize(torch.full((3, 4), value))
+    assert colors.shape == (3, 4, 3)
+    assert colors.dtype == np.uint8
+    assert len(np.unique(colors.reshape(-1, 3), axis=0)) == 1
+
+
+def test_a_given_scale_is_kept():
+    assert np.array_equal(
+        colorize(np.array([[1.0, 2.0]]), 0.0, 2.0)[0, 1], colorize(np.array([[0.0, 1.0]]))[0, 1]
+    )
+
+
+def test_a_map_without_two_dimensions_is_refused():
+    with pytest.raises(InputError, match="two dimensions"):
+        colorize(np.zeros((1, 2, 3)))
+
+
+def test_overlay_mixes_and_leaves_alone_what_the_map_does_not_cover():
+    values = np.zeros((80, 120), dtype=np.float32)
+    values[:, :60] = np.nan
+    pixels = np.asarray(overlay(photo(), values, alpha=0.5))
+    assert (pixels[:, :60] == 200).all()
+    assert (pixels[:, 60:, 0] == 100).all()
+    assert overlay(photo(), torch.rand(3, 3)).size == (120, 80)
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [((slice(3, 4), slice(4, 5)), (4, 3, 5, 4)), ((slice(1, 3), slice(2, 6)), (2, 1, 6, 3))],
+)
+def test_box_of_is_half_open(cell, expected):
+    values = np.zeros((5, 7), dtype=np.float32)
+    values[cell] = 2.0
+    assert box_of(values) == expected
+    assert box_of(torch.from_numpy(values)) == expected
+
+
+def test_the_threshold_is_strict_and_relative():
+    values = np.array([[1.0, 0.2, 0.0], [0.0, 0.0, 0.0]])
+    assert box_of(values) == (0, 0, 1, 1)
+    assert box_of(values, 0.1) == (0, 0, 2, 1)
+    assert box_of(values * 1e-30) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_a_map_without_a_positive_maximum_has_no_box(value):
+    assert box_of(np.full((4, 4), value)) is None
+
+
+def test_draw_boxes_marks_the_first_and_last_pixel_and_keeps_the_original():
+    before = photo(40, 40, (0, 0, 0))
+    drawn = np.asarray(draw_boxes(before, [(10, 5, 20, 15)], [(255, 0, 0)]))
+    assert (drawn[5, 10] == (255, 0, 0)).all()
+    assert (drawn[14, 19] == (255, 0, 0)).all()
+    assert not (drawn[15, 20] == (255, 0, 0)).all()
+    assert not np.asarray(before).any()
+
+
+def test_boxes_have_labels():
+    boxes = [(10, 5, 90, 70)]
+    plain, labelled = draw_boxes(photo(), boxes), draw_boxes(photo(), boxes, labels=["two\nlines"])
+    assert np.any(np.asarray(plain) != np.asarray(labelled))
+
+
+def test_grid_has_a_place_for_each_picture():
+    sheet = grid([photo(30, 20)] * 5, columns=3, labels=["<b>", "long " * 40, "", "قطة", "x"])
+    assert sheet.width > 3 * 30
+    assert sheet.height > 2 * 20
+    with pytest.raises(InputError):
+        grid([], 2)
+
+
+def test_tensors_without_pictures_show_the_maps_alone():
+    picture = saliency_picture(saliency(peak()))
+    with_photo = saliency_picture(saliency(peak(), images=(photo(),)))
+    assert picture.mode == "RGB"
+    assert with_photo.width > picture.width
+
+
+def test_the_box_can_be_left_out():
+    maps = saliency(peak(), images=(photo(),), names=("a cat " * 30, "<dog>"))
+    assert np.any(np.asarray(maps.picture()) != np.asarray(maps.picture(boxes=False)))
+
+
+def test_a_crop_shows_the_map_only_where_the_network_looked():
+    crop = Geometry((80, 120), (32, 32), (1.25, 1.25), (20.0, 40.0))  # 40 x 40 pixels at (40, 20)
+    maps = saliency(torch.zeros(1, 1, 4, 4), images=(photo(),), geometries=(crop,))
+    pixels = np.asarray(maps.picture(boxes=False))
+    untouched = (pixels == 200).all(axis=2).sum()
+    squash = Geometry((80, 120), (32, 32), (2.5, 3.75))
+    full = np.asarray(replace(maps, geometries=(squash,)).picture(boxes=False))
+    panel = (full == 200).all(axis=2).sum()  # the photo's own panel
+    assert untouched == pytest.approx(panel * (2 - 40 * 40 / (80 * 120)), rel=0.02)
+
+
+def test_a_crop_that_reaches_beyond_the_image():
+    beyond = Geometry((80, 120), (100, 100), (2.0, 2.0), (-60.0, -40.0))
+    assert saliency(peak(), images=(photo(),), geometries=(beyond,)).picture().width > 0
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 3.0])
+def test_flat_maps_have_a_picture(value):
+    assert saliency(torch.full((2, 1, 3, 3), value)).picture(1).width > 0
+
+
+def test_an_index_beyond_the_result_is_refused():
+    with pytest.raises(InputError, match=r"no image 3: the result has 1 image"):
+        saliency(peak()).picture(3)
+
+
+def test_save_and_notebook(tmp_path):
+    maps = saliency(peak(), images=(photo(),))
+    assert maps.save(tmp_path / "new" / "out.png").stat().st_size > 0
+    assert maps._repr_html_().count("<img ") == 1
+
+
+def test_img_tag_carries_the_picture_and_escapes_its_text():
+    tag = as_img_tag(photo(), alt='a "quote" <b>')
+    assert re.fullmatch(
+        r'<img src="data:image/webp;base64,[\w+/=]+" width="120" height="80" alt="[^"<>]*" .*>', tag
+    )
