@@ -168,6 +168,21 @@ def saliency_picture(saliency: Saliency, index: int = 0, *, boxes: bool = True) 
     return foot
 
 
+def saliency_overlay(saliency: Saliency, index: int, rank: int, *, longest: int = 480) -> Image.Image:
+    """Return one map over its photo, in the photo's proportions, without title, scale or box."""
+    if saliency.images is None:
+        raise InputError("maps of tensors have no photo to lie over: explain pictures instead")
+    photo = saliency.images[index].convert("RGB")
+    geometry = saliency.geometries[index] if saliency.geometries is not None else None
+    place = _place(photo, geometry, saliency.input_size)
+    factor = min(1.0, longest / max(photo.size))
+    size = (max(1, round(photo.height * factor)), max(1, round(photo.width * factor)))
+    factors = (size[0] / place.size[0], size[1] / place.size[1]) * 2
+    region = [edge * by for edge, by in zip(place.region, factors, strict=True)]
+    shown = _spread(_array(saliency.values[index, rank]), size, region)
+    return overlay(photo.resize(size[::-1], Image.Resampling.LANCZOS), shown, alpha=0.5)
+
+
 def as_img_tag(image: Image.Image, alt: str = "class maps over the image") -> str:
     """Return an ``<img>`` tag that carries the picture itself (WebP), for notebooks and reports."""
     buffer = io.BytesIO()

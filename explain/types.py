@@ -7,6 +7,7 @@ network saw) or ``"original"`` (the image file).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,13 +65,19 @@ class Geometry:
             abs(span - size) < 1e-6 * size for span, size in zip(spans, self.original, strict=True)
         )
 
-    def boxes_to_original(self, xyxy: Tensor) -> Tensor:
-        """Map boxes ``(n, 4)`` from input to original pixels, clipped to the image."""
-        scale = xyxy.new_tensor([self.scale[1], self.scale[0]] * 2)
-        offset = xyxy.new_tensor([self.offset[1], self.offset[0]] * 2)
+    @property
+    def region(self) -> tuple[int, int, int, int]:
+        """(top, left, bottom, right): what the input tensor shows, rounded to original pixels."""
+        top, left = self.offset
+        bottom, right = (start + n * s for start, n, s in zip(self.offset, self.input, self.scale, strict=True))
+        return round(top), round(left), round(bottom), round(right)
+
+    def from_region(self, xyxy: Tensor) -> Tensor:
+        """Move boxes ``(n, 4)`` in pixels of `region` to the image, clipped to it."""
+        top, left, _, _ = self.region
         height, width = self.original
-        limit = xyxy.new_tensor([width, height, width, height])
-        return torch.minimum((xyxy * scale + offset).clamp(min=0), limit)
+        moved = xyxy + xyxy.new_tensor([left, top, left, top])
+        return torch.minimum(moved.clamp(min=0), xyxy.new_tensor([width, height, width, height]))
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,8 @@ class Saliency:
     """int64 ``(b, k)``: the class of each map."""
     scores: Tensor
     """float32 ``(b, k)``: the logit of each class."""
+    probabilities: Tensor
+    """float32 ``(b, k)``: the softmax over all classes."""
     constants: Tensor
     """float32 ``(b, k)``: the part of the logit that no position owns (the bias)."""
     exact: bool
@@ -247,3 +256,19 @@ class LocalizationSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def select(self, numbers: Sequence[int], name: str | None = None) -> LocalizationSet:
+        """Return some of the images, in the order given; the hash says which."""
+        chosen = list(numbers)
+        picked = hashlib.sha256(f"{self.hash}{chosen}".encode()).hexdigest()
+        return replace(
+            self,
+            name=name or self.name,
+            images=[self.images[number] for number in chosen],
+            classes=tuple(self.classes[number] for number in chosen),
+            boxes=tuple(self.boxes[number] for number in chosen),
+            sizes=tuple(self.sizes[number] for number in chosen),
+            names=tuple(self.names[number] for number in chosen),
+            subsets=tuple(self.subsets[number] for number in chosen) if self.subsets is not None else None,
+            hash=picked,
+        )

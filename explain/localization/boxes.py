@@ -46,8 +46,8 @@ def locate(maps: Saliency, threshold: float = 0.2) -> list[list[Boxes]]:
         for k, values in enumerate(image_maps(maps.values[index], geometry, maps.input_size)):
             xyxy = _box(values, threshold)
             empty += len(xyxy) == 0
-            if geometry is not None and not geometry.covers:
-                xyxy = geometry.boxes_to_original(xyxy)
+            if geometry is not None:
+                xyxy = geometry.from_region(xyxy)
             scores = maps.scores[index, k].detach().float().cpu().expand(len(xyxy))
             row.append(Boxes(xyxy, scores, maps.frame))
         found.append(row)
@@ -59,9 +59,13 @@ def locate(maps: Saliency, threshold: float = 0.2) -> list[list[Boxes]]:
 def image_maps(values: Tensor, geometry: Geometry | None, input_size: tuple[int, int]) -> Tensor:
     """Upsample the raw maps ``(k, h, w)`` of one image to the pixels in which thresholds are applied.
 
-    These are the image's own pixels where the input shows the whole image, else the input's.
+    These are the image's own pixels where its geometry is known (a crop: those of the part that the input shows),
+    else the input's.
     """
-    size = geometry.original if geometry is not None and geometry.covers else input_size
+    size = input_size
+    if geometry is not None:
+        top, left, bottom, right = geometry.region
+        size = (max(1, bottom - top), max(1, right - left))
     return resize_maps(values[None].detach().float(), size)[0]
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explain.data import localization_from_items, open_localization
+from explain.data import as_localization
 from explain.errors import DataError, InputError, ModelError
 from explain.localization import metrics
 from explain.localization.boxes import image_maps
@@ -174,25 +174,11 @@ def evaluate_localization(
 
 
 def _opened(dataset: Any, limit: int | None) -> LocalizationSet:
-    if isinstance(dataset, (str, Path)):
-        data = open_localization(dataset)
-    elif isinstance(dataset, LocalizationSet):
-        data = dataset
-    else:
-        data = localization_from_items(dataset)
+    data = as_localization(dataset)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give at least 1 image")
     if limit is not None and limit < len(data):
-        data = replace(
-            data,
-            images=data.images[:limit],
-            classes=data.classes[:limit],
-            boxes=data.boxes[:limit],
-            sizes=data.sizes[:limit],
-            names=data.names[:limit],
-            subsets=data.subsets[:limit] if data.subsets is not None else None,
-            hash=f"{data.hash}:{limit}",
-        )
+        data = data.select(range(limit))
     without = [name for name, boxes in zip(data.names, data.boxes, strict=True) if len(boxes) == 0]
     if without:
         raise DataError(
@@ -331,8 +317,8 @@ def _swept(
 ) -> NDArray[np.float64]:
     """Return the largest component's box at every threshold, in pixels of the image."""
     boxes = threshold_sweep(image_maps(values, geometry, input_size), shares)[0].double()
-    if geometry is not None and not geometry.covers:
+    if geometry is not None:
         present = (boxes[:, 2] > boxes[:, 0])[:, None]
-        boxes = torch.where(present, geometry.boxes_to_original(boxes), boxes)
+        boxes = torch.where(present, geometry.from_region(boxes), boxes)
     found: NDArray[np.float64] = boxes.numpy()
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ def save_result(result: LocalizationResult, path: str | Path, *, overwrite: bool
     return Path(path)
 
 
-def write_result(result: LocalizationResult, folder: Path) -> None:
-    """Write all files of a localization result into ``folder``."""
+def write_result(result: LocalizationResult, folder: Path, *, config: Mapping[str, Any] | None = None) -> None:
+    """Write all files of a localization result into ``folder``; ``config``: the settings to record."""
     (folder / "arrays").mkdir(exist_ok=True)
     (folder / "images").mkdir(exist_ok=True)
     records, data, protocol = result.records, result.data, result.protocol
@@ -42,7 +43,7 @@ def write_result(result: LocalizationResult, folder: Path) -> None:
     files = {number: _picture(result, number, folder) for number in sorted(chosen)}
     manifest = make_manifest(
         "localization",
-        config={"method": result.method, "protocol": protocol.name},
+        config=config or {"method": result.method, "protocol": protocol.name},
         model={**result.subject.describe(), "layer": result.layer},
         data={"name": data.name, "path": str(data.root) if data.root else None, "hash": data.hash},
     )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from explain.errors import InputError, ModelError, near
 from explain.nets.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess, describe_transform, recognise
 
-__all__ = ["Subject", "as_subject", "load", "load_weights", "torchvision_names"]
+__all__ = ["Subject", "as_subject", "import_attribute", "load", "load_weights", "torchvision_names"]
 
 
 @dataclass(frozen=True)
@@ -271,13 +271,26 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _from_callable(spec: str) -> Subject:
-    place, _, attribute = spec.rpartition(":")
+def import_attribute(spec: str) -> Any:
+    """Return what ``"module:attribute"`` or ``"file.py:attribute"`` names.
+
+    Raises
+    ------
+    ModelError
+        There is no such module, file or attribute.
+    """
+    place, colon, attribute = spec.rpartition(":")
+    if not colon:
+        raise ModelError(f"{spec!r} names nothing to import: give module:attribute or FILE.py:attribute")
     module = _import(place)
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise ModelError(f"{place} has no {attribute!r}{near(attribute, public)}")
-    made = getattr(module, attribute)
+    return getattr(module, attribute)
+
+
+def _from_callable(spec: str) -> Subject:
+    made = import_attribute(spec)
     if not isinstance(made, (nn.Module, Subject)):
         made = made()
     if isinstance(made, nn.Module):

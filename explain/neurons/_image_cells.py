@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import pack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,10 +52,14 @@ def image_cells(labels: Labels) -> ImageCells:
     ids, first, counts = _distinct_columns(flat, ignored.reshape(-1))
     columns = flat[:, first].T.tolist()
     whole = labels.whole
-    keys = tuple(np.array(sorted({*row, *whole} - {-1}), ">i4").tobytes() for row in columns)
+    keys = tuple(_key({*row, *whole} - {-1}) for row in columns)
     # -1 (ignored) becomes the largest value of the unsigned type.
     local = ids.astype(kind).reshape(size)
     return ImageCells(local, counts, keys)
+
+
+def _key(labels: set[int]) -> bytes:
+    return pack(f">{len(labels)}i", *sorted(labels))
 
 
 @njit(cache=True, nogil=True)

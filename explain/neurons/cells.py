@@ -258,7 +258,7 @@ def merge_indexes(indexes: Sequence[CellIndex]) -> CellIndex:
     return CellIndex(cells, local, np.cumsum(sizes, dtype=np.int64), lookup)
 
 
-def save_cells(path: str | Path, cells: Cells) -> None:
+def save_cells(cells: Cells, path: str | Path) -> None:
     """Write ``counts, indptr, indices`` to an ``.npz`` file; the concepts stand in ``run.json``."""
     np.savez_compressed(path, counts=cells.counts, indptr=cells.indptr, indices=cells.indices)
 

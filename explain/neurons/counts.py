@@ -204,7 +204,7 @@ def active_masks(
     maps, limits = maps.detach().float(), thresholds.to(maps.device).float()
     images, units = (maps.amax((2, 3)) > limits).nonzero(as_tuple=True)
     if budget is None:  # a processor's cache, or enough to keep an accelerator busy
-        budget = 1 << 18 if maps.device.type == "cpu" else 1 << 26
+        budget = 1 << 20 if maps.device.type == "cpu" else 1 << 26
     step = max(1, budget // (size[0] * size[1]))
     for begin in range(0, len(images), step):
         image, unit = images[begin : begin + step], units[begin : begin + step]
@@ -250,12 +250,36 @@ def _count_pieces(
         raise InputError(
             f"cell ids run from {int(ids.min())} to {int(ids.max())}, but there are {cells} cells"
         )
-    ids = ids.to(maps.device, torch.int64).flatten(1)
+    # Cells are renumbered within the batch: few enough to count without sorting the pixels.
+    table, local = torch.unique(ids.to(maps.device, torch.int64), return_inverse=True)
+    local = local.flatten()
     for image, unit, mask in active_masks(maps, thresholds, (cell_ids.shape[1], cell_ids.shape[2])):
-        pair, pixel = mask.flatten(1).nonzero(as_tuple=True)
-        cell = ids[image[pair], pixel]
-        keys, counts = torch.unique((unit[pair] * cells + cell)[cell >= 0], return_counts=True)
-        yield keys.cpu().numpy(), counts.cpu().numpy()
+        pair, pixel = _positions(mask, image)
+        places, counts = _tally(pair * len(table) + local[pixel], len(image) * len(table))
+        cell = table[places % len(table)]
+        keys = unit[places // len(table)] * cells + cell
+        yield keys[cell >= 0].cpu().numpy(), counts[cell >= 0].cpu().numpy()
+
+
+def _positions(mask: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each set bit of ``(p, H, W)`` its pair and its place among the pixels of all images."""
+    if mask.device.type == "cpu":  # numpy is twice as fast at this
+        flat = torch.from_numpy(np.flatnonzero(mask.numpy()))
+    else:
+        flat = mask.flatten().nonzero().flatten()
+    number = torch.arange(len(mask), device=mask.device)
+    pair = number.repeat_interleave(mask.flatten(1).sum(1))
+    return pair, flat + ((image - number) * mask[0].numel())[pair]
+
+
+def _tally(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the distinct values in 0 … size - 1 and how often each occurs."""
+    if size > max(1 << 16, 4 * len(values)):
+        distinct, counts = torch.unique(values, return_counts=True)
+        return distinct, counts
+    counts = torch.bincount(values, minlength=size)
+    distinct = counts.nonzero().flatten()
+    return distinct, counts[distinct]
 
 
 def _check_maps(maps: Tensor, thresholds: Tensor) -> None:

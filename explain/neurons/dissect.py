@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from explain.data import open_probe, probe_from_arrays, probe_from_dataset
+from explain.data import as_probe
 from explain.errors import InputError
 from explain.neurons.cells import CellBuilder, CellIndex
 from explain.neurons.collect import Examples, Job, Progress, as_maps, collect_thresholds, count_active
@@ -87,6 +87,8 @@ class NeuronRun:
     search: str = "beam"
     min_pixels: int = 0
     passes: int = 1
+    before: str | None = None
+    """The last other layer with the same maps' shape, where it is known: before the activation."""
     index: CellIndex | None = field(default=None, repr=False)
     counts: UnitCounts | None = field(default=None, repr=False)
     examples: Examples | None = field(default=None, repr=False)
@@ -104,6 +106,22 @@ class NeuronRun:
             "mean_score": float(np.mean([unit.score for unit in self.units])),
             "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
         }
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know: units that saturate, and so have nothing above their threshold."""
+        still = [unit for unit in self.units if unit.active == 0]
+        full = [unit for unit in still if unit.threshold > 0]
+        found = []
+        if full:
+            before = f" (such as {self.before})" if self.before else ""
+            found.append(
+                f"{len(full)} of {len(self.units)} units saturate: more than {self.quantile:g} of their values equal their"
+                f" maximum, so nothing lies above the threshold; explain a layer before the activation{before} instead"
+            )
+        if len(still) > len(full):
+            found.append(f"{len(still) - len(full)} of {len(self.units)} units are zero everywhere on this probe set")
+        return tuple(found)
 
     def table(self, count: int | None = 20) -> str:
         """Return units by falling IoU as text; ``count=None``: all."""
@@ -190,7 +208,7 @@ def dissect(
     if device is not None:
         subject.to(device)
     tell = progress or (lambda stage, done, total: None)
-    layer, channels, grid = _layer(subject, probe_set, layer)
+    layer, channels, grid, before = _layer(subject, probe_set, layer)
     chosen = _units(units, channels)
     k = rank(quantile, len(probe_set) * grid[0] * grid[1])
     index = _index(probe_set, resolution, tell)
@@ -228,6 +246,7 @@ def dissect(
         search="beam",
         min_pixels=min_pixels,
         passes=1 if pieces is not None else 2,
+        before=before,
         index=index,
         counts=counts,
         examples=best,
@@ -235,14 +254,7 @@ def dissect(
 
 
 def _opened(probe: Any, limit: int | None) -> ProbeSet:
-    if isinstance(probe, ProbeSet):
-        found = probe
-    elif isinstance(probe, (str, Path)):
-        found = _open_path(probe)
-    elif isinstance(probe, tuple) and len(probe) == 3:
-        found = probe_from_arrays(*probe)
-    else:
-        found = probe_from_dataset(*probe) if isinstance(probe, tuple) else probe_from_dataset(probe)
+    found = as_probe(probe)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give at least 1 image")
     if limit is not None and limit < len(found):
@@ -250,15 +262,6 @@ def _opened(probe: Any, limit: int | None) -> ProbeSet:
             found, images=found.images[:limit], names=found.names[:limit], hash=f"{found.hash}:{limit}"
         )
     return found
-
-
-def _open_path(probe: str | Path) -> ProbeSet:
-    from explain.data import open_data
-
-    found = open_data(probe, "probe")
-    if not isinstance(found, ProbeSet):
-        raise InputError(f"{probe} is no probe folder: it needs index.csv and classes.json")
-    return found if isinstance(found, ProbeSet) else open_probe(probe)
 
 
 def _squashing(subject: Subject, probe: ProbeSet) -> Subject:
@@ -278,19 +281,23 @@ def _squashing(subject: Subject, probe: ProbeSet) -> Subject:
     return replace(subject, transform=replace(known, crop_from=None))
 
 
-def _layer(subject: Subject, probe: ProbeSet, layer: str | None) -> tuple[str, int, tuple[int, int]]:
-    """Return the layer's name, its number of units and its grid, from the first image."""
+def _layer(
+    subject: Subject, probe: ProbeSet, layer: str | None
+) -> tuple[str, int, tuple[int, int], str | None]:
+    """Return the layer's name, units and grid from the first image, and the layer before its activation if known."""
     _, first = next(stream(probe.images[:1], subject.transform, batch_size=1))
     first = first.to(subject.device)
     if layer is None:
         traced = trace(subject.model, first)
         _, channels, height, width = traced.map.shape
-        return traced.layer, channels, (height, width)
+        alike = [name for name, shape in traced.candidates if shape == (channels, height, width)]
+        others = [name for name in alike if not traced.layer.startswith(name) and name != traced.layer]
+        return traced.layer, channels, (height, width), others[-1] if others else None
     check_layer(subject.model, layer)
     with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [layer]) as tap:
         subject.model(first)
         _, channels, height, width = as_maps(tap[layer], layer).shape
-    return layer, channels, (height, width)
+    return layer, channels, (height, width), None
 
 
 def _units(units: Sequence[int] | range | None, channels: int) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ def save_run(run: NeuronRun, path: str | Path, *, overwrite: bool = False) -> Pa
     return Path(path)
 
 
-def write_run(run: NeuronRun, folder: Path) -> None:
-    """Write all files of a neuron run into ``folder``."""
+def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None = None) -> None:
+    """Write all files of a neuron run into ``folder``; ``config``: the settings to record."""
     if run.index is None or run.counts is None or run.examples is None:
         raise RunError("this neuron run holds no counts and cannot be saved: make it with explain.dissect")
     (folder / "arrays").mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def write_run(run: NeuronRun, folder: Path) -> None:
     settings = neuron_config(run)
     manifest = make_manifest(
         "neurons",
-        config=settings,
+        config=config or settings,
         model={**run.subject.describe(), "layer": run.layer},
         data={"name": run.probe.name, "path": str(run.probe.root) if run.probe.root else None, "hash": run.probe.hash},
     )
@@ -104,6 +104,7 @@ def write_run(run: NeuronRun, folder: Path) -> None:
             ],
             "units": _units(run, rows),
             "summary": run.summary(),
+            "warnings": list(run.warnings),
         },
     )
     _write_csv(run, folder / "units.csv")

@@ -146,7 +146,7 @@ def test_formulas_select_cells():
 
 def test_saved_tables_come_back(tmp_path):
     cells = build_index(concepts(5), random_labels(2)).cells
-    save_cells(tmp_path / "cells.npz", cells)
+    save_cells(cells, tmp_path / "cells.npz")
     assert same(load_cells(tmp_path / "cells.npz", cells.concepts), cells)
     with pytest.raises(RunError, match="does not match"):
         load_cells(tmp_path / "cells.npz", cells.concepts[:2])

@@ -17,7 +17,15 @@ def random_maps(seed, batches, units=3, size=(3, 4), batch=4, ties=False):
 
 @pytest.mark.parametrize(
     ("quantile", "count", "k"),
-    [(0.005, 9800, 49), (0.005, 9801, 50), (0.1, 30, 3), (0.01, 1, 1), (1e-5, 100000, 1)],
+    [
+        (0.005, 9800, 49),
+        (0.005, 9801, 50),
+        (0.07, 100, 7),
+        (0.14, 50, 7),
+        (0.1, 30, 3),
+        (0.01, 1, 1),
+        (1e-5, 100000, 1),
+    ],
 )
 def test_rank_follows_the_quantile_as_written(quantile, count, k):
     assert rank(quantile, count) == k

@@ -1,0 +1,28 @@
+"""``explain data``: look after data folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["data_app"]
+
+data_app = typer.Typer(help="Look after data folders.", no_args_is_help=True)
+
+
+@data_app.callback()
+def _group() -> None:
+    """Look after data folders."""
+
+
+@data_app.command("check")
+def check_folder(path: Annotated[Path, typer.Argument(help="a folder in the plain format")]) -> None:
+    """Say what is wrong with a data folder, line by line; exit code 2 if anything is."""
+    from explain.data import check
+
+    problems = check(path)
+    print("\n".join(problems) if problems else f"{path}: nothing wrong")
+    if problems:
+        raise typer.Exit(2)

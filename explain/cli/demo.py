@@ -1,0 +1,124 @@
+"""``explain demo``: the three jobs end to end, offline, on real input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from explain.cli import options as opt
+from explain.cli.image import explain_images, write_image_run
+from explain.cli.localize import print_result
+from explain.cli.neurons import print_run
+from explain.cli.progress import progress_bars
+
+__all__ = ["demo"]
+
+SEED = 0
+
+
+def demo(
+    out: opt.Out = Path("runs/demo"),
+    scenes: Annotated[int, typer.Option(min=40, help="scenes to draw; a quarter is held out")] = 320,
+    device: opt.Device = "auto",
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Explain photos, score localization on drawn scenes, explain the neurons: a pretrained network, no download."""
+    from explain.data.scenes import scenes_folder
+    from explain.report import render
+    from explain.runs import SCHEMA, make_manifest, run_folder, write_json
+
+    subject = opt.open_subject(opt.ModelOptions("demo", device=device))
+    config = {"model": subject.describe(), "scenes": scenes, "seed": SEED}
+    console = Console()
+    with run_folder(out, config=config, overwrite=overwrite) as folder:
+        for part in ("photos", "localization", "neurons"):
+            (folder.path / part).mkdir(exist_ok=True)
+        console.rule("1. photos: classes, exact class activation maps, boxes")
+        photos = _photos(subject, folder.path / "photos", console)
+        with progress_bars() as progress:
+            drawn = scenes_folder(scenes, SEED, progress=lambda done, total: progress("scenes", done, total))
+        console.rule("2. localization: a linear head on the frozen trunk, scored on held-out scenes")
+        _localization(subject, drawn, folder.path / "localization", console)
+        console.rule("3. neurons: a formula of concepts for every unit of the last map")
+        _neurons(subject, drawn, folder.path / "neurons", console)
+        manifest = make_manifest("demo", config=config, model=subject.describe())
+        parts = ["photos", "localization", "neurons"]
+        write_json(
+            folder.path / "demo.json",
+            {"schema": SCHEMA, "kind": "demo", "manifest": manifest, "parts": parts, "photos": photos},
+        )
+        write_json(folder.path / "manifest.json", manifest)
+        render(folder.path)
+    console.print(f"report: {out / 'report.html'}")
+
+
+def _photos(subject: Any, folder: Path, console: Console) -> list[dict[str, Any]]:
+    """Explain the sample photos and compare with the boxes drawn by hand; five photos make no percentage."""
+    from explain.data.sample import sample_photos
+
+    photos = sample_photos()
+    rows, facts = explain_images(subject, [photo.path for photo in photos], "top5", folder)
+    config = {"model": subject.describe(), "images": [photo.path.name for photo in photos], "classes": "top5"}
+    for row, photo in zip(rows, photos, strict=True):
+        row["path"] = photo.path.name  # where scikit-image is installed does not matter to a reader
+    write_image_run(folder, rows, facts, config)
+    table = Table("photo", "top five classes", "box of", "box", "IoU with the box drawn by hand")
+    found = []
+    for row, photo in zip(rows, photos, strict=True):
+        # The map judged is that of the best-ranked class that is right for the photo.
+        own = next((item for item in row["maps"] if item["class"] in photo.accepted), row["maps"][0])
+        iou = _iou(own["box"], photo.box)
+        right = row["maps"][0]["class"] in photo.accepted
+        found.append(
+            {"name": photo.name, "expected": list(photo.accepted), "top1_right": right, "class": own["name"], "box_iou": iou}
+        )
+        names = ", ".join(f"{item['name']} {item['probability']:.2f}" for item in row["maps"])
+        box = ", ".join(f"{edge:.0f}" for edge in own["box"]) if own["box"] else "none"
+        table.add_row(photo.name, names, own["name"], box, f"{iou:.2f}" if iou is not None else "-")
+    console.print(table)
+    console.print(f"maps at {facts['layer']}: mean + constant = logit to {facts['residual']:.1e} of the largest logit")
+    return found
+
+
+def _iou(box: Sequence[float] | None, truth: Sequence[float] | None) -> float | None:
+    import numpy as np
+
+    from explain.localization.metrics import best_ious
+
+    if truth is None:
+        return None
+    return float(best_ious(np.array([box]), np.array([truth]))[0]) if box is not None else 0.0
+
+
+def _localization(subject: Any, drawn: Path, folder: Path, console: Console) -> None:
+    from explain.data import open_localization
+    from explain.localization import evaluate_localization
+    from explain.localization.saving import write_result
+    from explain.nets import linear_head
+
+    data = open_localization(drawn)
+    subsets = data.subsets or ("",) * len(data)
+    train = data.select([n for n, subset in enumerate(subsets) if subset == "train"], "scenes (train)")
+    test = data.select([n for n, subset in enumerate(subsets) if subset == "test"], "scenes (held out)")
+    with progress_bars() as progress:
+        progress("head", 0, 1)
+        fitted = linear_head(subject, train.images, train.classes, classes=data.class_names)
+        progress("head", 1, 1)
+        result = evaluate_localization(fitted, test, progress=progress)
+    write_result(result, folder)
+    print_result(console, result)
+
+
+def _neurons(subject: Any, drawn: Path, folder: Path, console: Console) -> None:
+    from explain.neurons.dissect import dissect
+    from explain.neurons.saving import write_run
+
+    with progress_bars() as progress:
+        run = dissect(subject, None, drawn, length=3, progress=progress)
+    write_run(run, folder)
+    print_run(console, run, 12)

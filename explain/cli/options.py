@@ -1,0 +1,114 @@
+"""Options that several commands take, and what they turn into."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from explain.errors import InputError
+from explain.nets.subject import Subject, import_attribute, load
+
+__all__ = ["ModelOptions", "auto_device", "open_subject", "parse_range"]
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="torchvision name, module:callable, FILE.py:callable, or demo")]
+Weights = Annotated[str, typer.Option(help="DEFAULT, none, or a file (torchvision names only)")]
+Transform = Annotated[str | None, typer.Option(help="module:attribute of a transform: PIL image -> tensor")]
+ClassNames = Annotated[Path | None, typer.Option(help="file of class names: one per line, or a JSON list")]
+InputSize = Annotated[str | None, typer.Option(help="input size: one number, or HEIGHTxWIDTH")]
+Mean = Annotated[str | None, typer.Option(help="mean per channel of RGB / 255, as a,b,c")]
+Std = Annotated[str | None, typer.Option(help="standard deviation per channel, as a,b,c")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+BatchSize = Annotated[int, typer.Option(min=1, help="images per forward pass")]
+Workers = Annotated[int, typer.Option(min=0, help="processes that decode images")]
+Seed = Annotated[int, typer.Option(help="of everything random")]
+Limit = Annotated[int | None, typer.Option(help="use the first N images")]
+Out = Annotated[Path, typer.Option(help="run folder to write")]
+Resume = Annotated[bool, typer.Option("--resume", help="continue an interrupted run")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the run that is there, once this one is done")]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options that say what the model is."""
+
+    model: str
+    weights: str = "DEFAULT"
+    transform: str | None = None
+    class_names: Path | None = None
+    input_size: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    device: str = "auto"
+
+
+def open_subject(options: ModelOptions) -> Subject:
+    """Load the subject that the options describe."""
+    subject = load(
+        options.model,
+        weights=options.weights,
+        transform=import_attribute(options.transform) if options.transform else None,
+        classes=_class_names(options.class_names) if options.class_names else None,
+        device=auto_device(options.device),
+        input_size=_size(options.input_size) if options.input_size else None,
+        mean=_numbers("--mean", options.mean) if options.mean else None,
+        std=_numbers("--std", options.std) if options.std else None,
+    )
+    return replace(subject, name=options.model) if subject.name in ("model", "") else subject
+
+
+def auto_device(name: str) -> str:
+    """Return a device that exists: ``auto`` takes the GPU where there is one."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def parse_range(text: str | None) -> range | list[int] | None:
+    """Return the units of ``"0:64"`` or ``"3,5,7"``."""
+    if text is None:
+        return None
+    try:
+        if ":" in text:
+            low, high = text.split(":")
+            return range(int(low or 0), int(high))
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--units {text!r}: give FIRST:LAST (LAST left out) or a,b,c") from None
+
+
+def _class_names(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"class names {path} cannot be read: {error.strerror}") from None
+    if path.suffix == ".json":
+        value: Any = json.loads(text)
+        # torchvision's own list is [[wnid, name], …]
+        return [str(row[-1]) if isinstance(row, list) else str(row) for row in value]
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        parts = [int(part) for part in text.lower().split("x")]
+        height, width = parts if len(parts) == 2 else parts * 2
+    except ValueError:
+        raise InputError(f"--input-size {text!r}: give one number, or HEIGHTxWIDTH") from None
+    return height, width
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text!r}: give numbers as a,b,c") from None

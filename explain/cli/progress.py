@@ -1,0 +1,37 @@
+"""Progress bars on the terminal; plain and quiet where the output is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["progress_bars"]
+
+NAMES = {
+    "images": "images through the network",
+    "labels": "labels into cells",
+    "units": "activations and thresholds",
+    "counts": "active pixels per cell",
+    "search": "formulas (compiled on first use)",
+    "scenes": "drawing scenes",
+    "head": "linear head",
+}
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Give ``progress(stage, done, total)`` a bar per stage."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, object] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(NAMES.get(stage, stage), total=total)
+            bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]  # TaskID is an int
+
+        yield update
