@@ -101,11 +101,16 @@ def run_folder(
         ``out`` holds a run or other files, or ``resume`` meets a run with another config.
     """
     target = Path(out)
+    if target.name in ("", ".."):
+        target = target.resolve()
+    if not target.name:
+        raise RunError(f"{out} is no folder for a run: choose another --out")
     partial = target.with_name(target.name + ".partial")
     wanted = json.loads(json.dumps(dict(config)))
     _refuse_occupied(target, partial, overwrite=overwrite, resume=resume)
     if resume and not overwrite:
-        if _is_run(target):
+        # A partial beside a run is an interrupted --overwrite: that is what is continued.
+        if _is_run(target) and not partial.exists():
             _same_config(target, read_json(target / "manifest.json").get("config", {}), wanted)
             yield RunFolder(target, Checkpoint(), done=True)
             return
@@ -124,9 +129,19 @@ def run_folder(
         raise
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)
     (partial / "config.json").unlink()
-    if target.exists():
-        shutil.rmtree(target)
+    _replace(target, partial)
+
+
+def _replace(target: Path, partial: Path) -> None:
+    """Move ``partial`` to ``target``; what is there is deleted only once the new run stands in its place."""
+    if not target.exists():
+        partial.rename(target)
+        return
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.rename(old)
     partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_run(path: Path) -> bool:

@@ -34,8 +34,10 @@ def locate(maps: Saliency, threshold: float = 0.2) -> list[list[Boxes]]:
     Raises
     ------
     InputError
-        The threshold is out of range.
+        The threshold is out of range, or a map holds NaN or infinity.
     """
+    if not bool(maps.values.isfinite().all()):
+        raise InputError("a map holds NaN or infinity: it cannot be thresholded")
     if not 0 <= threshold < 1:
         raise InputError(f"threshold {threshold} is out of range: give a share of the maximum, 0 <= threshold < 1")
     found: list[list[Boxes]] = []

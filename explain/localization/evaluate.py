@@ -110,8 +110,8 @@ def evaluate_localization(
     Parameters
     ----------
     dataset
-        A folder in the plain format, a `LocalizationSet`, or a sequence of (image, class index, boxes): pictures with
-        boxes in their own pixels, or preprocessed tensors with boxes in pixels of the tensor.
+        A folder in the plain format, a known name, a `LocalizationSet`, or a sequence of (image, class index, boxes):
+        pictures with boxes in their own pixels, or preprocessed tensors with boxes in pixels of the tensor.
     method
         ``"cam"``: exact class activation maps.
     limit
@@ -152,11 +152,11 @@ def evaluate_localization(
         "n": len(data),
         "classes": number,
     }
-    if top1.low <= 2 * 100 / number:
+    if _near_chance(top1, 100 / number):
         warnings.append(
             f"accuracy {top1.value:.1f} % is near chance ({100 / number:.2g} %): check normalisation and class order"
         )
-    records = {**records, "boxes": records.pop("all_boxes")[:, fixed]}
+    records["boxes"] = records.pop("all_boxes")[:, fixed]
     return LocalizationResult(
         metrics={method: {rules.name: scores}},
         baselines={"centre": baseline},
@@ -173,8 +173,15 @@ def evaluate_localization(
     )
 
 
+def _near_chance(top1: metrics.Score, chance: float) -> bool:
+    """True where the accuracy cannot be told from about chance, and is not good beside it either."""
+    return top1.low <= chance + min(chance, (100 - chance) / 10) and top1.value < (100 + chance) / 2
+
+
 def _opened(dataset: Any, limit: int | None) -> LocalizationSet:
     data = as_localization(dataset)
+    if len(data) == 0:
+        raise DataError(f"{data.name} holds no images")
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give at least 1 image")
     if limit is not None and limit < len(data):
@@ -236,7 +243,7 @@ def _measure(
     warnings: list[str] = []
     checked = False
     for indices, tensor in _batches(subject, data, batch_size, workers, done):
-        traced = trace(subject.model, tensor.to(subject.device))
+        traced = trace(subject.model, subject.placed(tensor))
         if not checked:
             require_exact(probe_head(traced.head, traced.map), traced.layer)
             _check_classes(data, traced.logits.shape[1])

@@ -82,7 +82,7 @@ def _image(result: LocalizationResult, number: int, iou: float, file: str | None
     predicted = int(records["predicted"][number, 0])
     return {
         "name": data.names[number],
-        "class": data.classes[number],
+        "class": int(data.classes[number]),
         "class_name": _name(result, data.classes[number]),
         "predicted": predicted,
         "predicted_name": _name(result, predicted),
@@ -90,7 +90,7 @@ def _image(result: LocalizationResult, number: int, iou: float, file: str | None
         "iou": iou,
         "box": box.tolist() if box[2] > box[0] else None,
         "truth": data.boxes[number].tolist(),
-        "size": list(data.sizes[number]),
+        "size": [int(side) for side in data.sizes[number]],
         "subset": data.subsets[number] if data.subsets is not None else None,
         "file": file,
     }

@@ -40,7 +40,7 @@ def threshold_sweep(maps: Tensor, thresholds: Tensor, *, workers: int = 1) -> Te
     Raises
     ------
     InputError
-        Thresholds that do not rise within [0, 1), maps of a wrong shape or with NaN.
+        Thresholds that do not rise within [0, 1), maps of a wrong shape, with NaN or infinity.
     """
     if maps.ndim != 3:
         raise InputError(f"maps of shape {tuple(maps.shape)}: threshold_sweep needs (n, h, w)")
@@ -48,8 +48,8 @@ def threshold_sweep(maps: Tensor, thresholds: Tensor, *, workers: int = 1) -> Te
         raise InputError("thresholds must be a rising list of shares of the maximum, 0 <= t < 1")
     if not bool((thresholds[1:] > thresholds[:-1]).all()):
         raise InputError("thresholds must rise strictly")
-    if bool(maps.isnan().any()):
-        raise InputError("a map holds NaN: it cannot be thresholded")
+    if not bool(maps.isfinite().all()):
+        raise InputError("a map holds NaN or infinity: it cannot be thresholded")
     values = maps.detach().float().cpu()
     shares = thresholds.detach().to("cpu", torch.float32)
     boxes = np.zeros((len(values), len(shares), 4), dtype=np.int64)

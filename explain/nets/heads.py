@@ -23,10 +23,11 @@ __all__ = ["LinearHead", "gap_features", "linear_head"]
 class LinearHead(nn.Module):
     """A trunk cut at its map, global average pooling, one linear layer: ``logits = W mean_xy A + b``."""
 
-    def __init__(self, trunk: nn.Module, layer: str, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, trunk: nn.Module, layer: str, weight: Tensor, bias: Tensor, *, call: int = 1) -> None:
         super().__init__()
         self.trunk = trunk
         self.layer = layer
+        self.call = call
         self.linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
         with torch.no_grad():
             self.linear.weight.copy_(weight)
@@ -34,13 +35,13 @@ class LinearHead(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(b, classes)`` for images ``(b, c, h, w)``; the trunk runs only as far as its map."""
-        features = stop_at(self.trunk, self.layer, images)
-        logits: Tensor = self.linear(features.mean((2, 3)))
+        features = stop_at(self.trunk, self.layer, images, call=self.call)
+        logits: Tensor = self.linear(features.mean((2, 3)).to(self.linear.weight.dtype))
         return logits
 
 
 def gap_features(
-    subject: Subject, images: Any, layer: str, *, batch_size: int = 32, workers: int = 0
+    subject: Subject, images: Any, layer: str, *, call: int = 1, batch_size: int = 32, workers: int = 0
 ) -> Tensor:
     """Return the generic features of the CAM paper (section 3.3): the spatial mean of the map, float32 ``(n, c)``."""
     rows = []
@@ -52,7 +53,7 @@ def gap_features(
             sources = list(images) if several else [images]
             batches = (tensor for _, tensor in stream(sources, subject.transform, batch_size=batch_size, workers=workers))  # type: ignore[assignment]
         for batch in batches:
-            rows.append(stop_at(subject.model, layer, batch.to(subject.device)).float().mean((2, 3)).cpu())
+            rows.append(stop_at(subject.model, layer, subject.placed(batch), call=call).float().mean((2, 3)).cpu())
     return torch.cat(rows)
 
 
@@ -90,20 +91,25 @@ def linear_head(
     subject = as_subject(subject)
     targets = torch.as_tensor(labels, dtype=torch.int64)
     count = len(images) if isinstance(images, (Sequence, Tensor)) and not isinstance(images, str) else 1
-    if targets.ndim != 1 or len(targets) != count:
+    if targets.ndim != 1 or len(targets) != count or count == 0:
         raise InputError(f"{count} images but labels of shape {tuple(targets.shape)}: give one class index per image")
     number = len(classes) if classes is not None else int(targets.max()) + 1
     if len(targets.unique()) < 2 or int(targets.min()) < 0 or int(targets.max()) >= number:
         found = sorted(set(targets.tolist()))
         raise InputError(f"labels {found[:5]}… do not fit {number} classes: at least two classes, indices from 0")
-    first = as_batch(images[:1], subject.transform).tensor.to(subject.device)
-    layer = trace(subject.model, first).layer
-    features = gap_features(subject, images, layer, batch_size=batch_size, workers=workers)
+    first = subject.placed(as_batch(images[:1], subject.transform).tensor)
+    traced = trace(subject.model, first)
+    features = gap_features(
+        subject, images, traced.layer, call=traced.call, batch_size=batch_size, workers=workers
+    )
     weight, bias = _fit_logistic(features.double(), targets, number, l2)
     place = subject.device
-    model = LinearHead(subject.model, layer, weight.float().to(place), bias.float().to(place))
+    head = (weight.float().to(place), bias.float().to(place))
+    model = LinearHead(subject.model, traced.layer, *head, call=traced.call)
     names = tuple(classes) if classes is not None else None
-    return replace(subject, model=model.eval(), classes=names, name=f"{subject.name}+linear")
+    model.training = False  # not model.eval(): the trunk is the user's and keeps its own mode
+    model.linear.eval()
+    return replace(subject, model=model, classes=names, name=f"{subject.name}+linear")
 
 
 def _fit_logistic(features: Tensor, targets: Tensor, classes: int, l2: float) -> tuple[Tensor, Tensor]:

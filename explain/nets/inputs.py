@@ -20,11 +20,12 @@ __all__ = ["Batch", "Preprocess", "as_batch", "describe_transform", "read_image"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Interpolation = Literal["bilinear", "bicubic", "nearest"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 
 
@@ -93,18 +94,25 @@ def recognise(transform: Any) -> Preprocess | None:
         return Preprocess((side, side), tuple(transform.mean), tuple(transform.std), transform.interpolation.value)
     if not isinstance(transform, transforms.Compose):
         return None
-    kinds = [type(step).__name__ for step in transform.transforms]
-    steps = dict(zip(kinds, transform.transforms, strict=True))
-    if not {"Resize", "ToTensor", "Normalize"} <= set(kinds) <= {"Resize", "CenterCrop", "ToTensor", "Normalize"}:
+    return _recognise_steps(transform.transforms)
+
+
+def _recognise_steps(steps: Sequence[Any]) -> Preprocess | None:
+    from torchvision import transforms
+
+    kinds = [type(step) for step in steps]
+    ends = [transforms.ToTensor, transforms.Normalize]
+    crops = kinds == [transforms.Resize, transforms.CenterCrop, *ends]
+    if not crops and kinds != [transforms.Resize, *ends]:
         return None
-    resize, norm = steps["Resize"], steps["Normalize"]
+    resize, norm = steps[0], steps[-1]
     how = resize.interpolation.value
-    if "CenterCrop" in steps and isinstance(resize.size, int):
-        size = tuple(steps["CenterCrop"].size)
-        return Preprocess(size, tuple(norm.mean), tuple(norm.std), how, crop_from=resize.size)
-    if "CenterCrop" not in steps and not isinstance(resize.size, int) and len(resize.size) == 2:
-        return Preprocess(tuple(resize.size), tuple(norm.mean), tuple(norm.std), how)
-    return None
+    size = (resize.size,) if isinstance(resize.size, int) else tuple(resize.size)
+    if how not in _RESAMPLING or resize.max_size is not None or len(size) != (1 if crops else 2):
+        return None
+    if crops:
+        return Preprocess(tuple(steps[1].size), tuple(norm.mean), tuple(norm.std), how, crop_from=size[0])
+    return Preprocess(size, tuple(norm.mean), tuple(norm.std), how)
 
 
 def describe_transform(transform: Any) -> dict[str, Any] | str | None:
@@ -137,6 +145,10 @@ def read_image(source: Any) -> Image.Image:
         Something that is no image.
     """
     if isinstance(source, Image.Image):
+        try:
+            source.load()
+        except (OSError, SyntaxError) as error:
+            raise DataError(f"a picture cannot be decoded: {error}") from None
         return source
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] not in (3, 4)):
@@ -187,7 +199,10 @@ def as_batch(images: Any, transform: Callable[[Image.Image], Tensor] | None) -> 
         )
     pictures = tuple(read_image(source) for source in sources)
     preprocess = recognise(transform)
-    tensor = torch.stack([apply_transform(transform, picture) for picture in pictures])
+    tensors = [apply_transform(transform, picture) for picture in pictures]
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise InputError("images come out of the transform in different sizes: let it resize to one size")
+    tensor = torch.stack(tensors)
     geometries = None
     if preprocess is not None:
         geometries = tuple(preprocess.geometry((picture.height, picture.width)) for picture in pictures)
@@ -239,7 +254,9 @@ def stream(
     rest = Subset(data, range(start, len(data)))  # type: ignore[arg-type]  # any map-style object will do
     position = start
     try:
-        for tensor in DataLoader(rest, batch_size=batch_size, num_workers=workers):
+        # A generator of its own: the loader draws a seed, which must not come from the user's.
+        generator = torch.Generator().manual_seed(0)
+        for tensor in DataLoader(rest, batch_size=batch_size, num_workers=workers, generator=generator):
             yield range(position, position + len(tensor)), tensor
             position += len(tensor)
     except ExplainError as error:  # a worker process hands it over with its traceback as text

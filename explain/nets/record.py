@@ -8,10 +8,12 @@ one, so no more than one activation is held; the calls after the last one are th
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from explain.errors import ModelError
 __all__ = ["Head", "Recorder", "Trace", "eval_mode", "recording"]
 
 _RESHAPES = frozenset({"view", "reshape", "expand", "unflatten", "view_as", "resize"})
+_CASTS = frozenset({"float", "double", "half", "bfloat16"})
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class _Call:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    results: tuple[int, ...]
-    """Slots of the results; a call with one tensor result has one."""
+    results: tuple[int | None, ...]
+    """Slots of the results, None for what is no tensor; a call with one tensor result has one."""
     single: bool
 
 
@@ -68,13 +71,16 @@ class Head:
                 return feature_map.shape[0]
             if isinstance(value, Tensor):
                 moved = value.to(feature_map.device)
-                return moved.to(feature_map.dtype) if value.is_floating_point() else moved
+                moved = moved.to(feature_map.dtype) if value.is_floating_point() else moved
+                return moved.clone() if moved.is_inference() else moved
+            if isinstance(value, torch.dtype) and value.is_floating_point:
+                return feature_map.dtype  # the precision of a cast is not part of the head
             return value
 
         for call in self.calls:
             result = call.function(*_map_tree(call.args, fill), **_map_tree(call.kwargs, fill))
             results = (result,) if call.single else tuple(result)
-            slots.update(zip(call.results, results, strict=True))
+            slots.update((n, value) for n, value in zip(call.results, results, strict=True) if n is not None)
         logits: Tensor = slots[self.output]
         return logits
 
@@ -91,6 +97,8 @@ class Trace:
     """``(b, classes)``, detached."""
     candidates: tuple[tuple[str, tuple[int, int, int]], ...]
     """Modules with a spatial output in order of execution: name and (channels, height, width)."""
+    call: int = 1
+    """How many times the layer was called up to the map: shared modules are called several times."""
 
 
 class Recorder(TorchFunctionMode):
@@ -108,6 +116,7 @@ class Recorder(TorchFunctionMode):
         self._map: Tensor | None = None
         self._name = ""
         self._candidates: dict[str, tuple[int, int, int]] = {}
+        self._calls_of: Counter[str] = Counter()
 
     # --- torch functions ------------------------------------------------------------------------------
 
@@ -116,14 +125,15 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if threading.get_ident() != self._thread:
+        # Only what the model itself computes: not the user's own tensors between two forward passes.
+        if threading.get_ident() != self._thread or not self._stack:
             return result
         if isinstance(result, Tensor):
             if _is_spatial(result):
                 self._new_map(func, args, result)
             elif self._map is not None:
                 self._record(func, args, kwargs, (result,), single=True)
-        elif isinstance(result, (tuple, list)) and result and all(isinstance(r, Tensor) for r in result):
+        elif isinstance(result, (tuple, list)) and any(isinstance(r, Tensor) for r in result):
             self._record(func, args, kwargs, tuple(result), single=False)
         return result
 
@@ -131,14 +141,16 @@ class Recorder(TorchFunctionMode):
         follows = self._map is not None and any(value is self._map for value in _leaves(args))
         base = self._name if follows else (self._stack[-1] if self._stack else "")
         self._map = result
-        self._set_name(f"{base}:{getattr(func, '__name__', 'function').rstrip('_')}")
+        name = f"{base}:{getattr(func, '__name__', 'function').rstrip('_')}"
+        self._calls_of[name] += 1
+        self._set_name(name)
         self._calls.clear()
         self._alive.clear()
         self._slots = {id(result): 0}
         self._count = 0
 
     def _record(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Tensor, ...], *, single: bool
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Any, ...], *, single: bool
     ) -> None:
         inputs = [value for value in _leaves((args, kwargs)) if isinstance(value, Tensor)]
         if not any(id(value) in self._slots for value in inputs):
@@ -150,28 +162,43 @@ class Recorder(TorchFunctionMode):
                 return _Slot(self._slots[id(value)])
             return value.detach() if isinstance(value, Tensor) else value
 
+        name = getattr(func, "__name__", "")
+        if name == "squeeze" and len(args) == 1 and not kwargs:
+            args = (args[0], tuple(axis for axis in range(args[0].ndim) if args[0].shape[axis] == 1))
         args = _map_tree(args, template)
-        if getattr(func, "__name__", "") in _RESHAPES:
+        if name in _RESHAPES:
             args = _symbolic_batch(args, batch)
-        numbers = tuple(range(self._count + 1, self._count + 1 + len(results)))
+        if name in _CASTS:
+            func, args, kwargs = Tensor.clone, args[:1], {}
+        numbers = tuple(
+            self._count + 1 + place if isinstance(result, Tensor) else None for place, result in enumerate(results)
+        )
         self._count += len(results)
         self._calls.append(_Call(func, args, _map_tree(kwargs, template), numbers, single))
         self._alive.append(results)
-        self._slots.update({id(result): number for result, number in zip(results, numbers, strict=True)})
+        self._slots.update({id(result): n for result, n in zip(results, numbers, strict=True) if n is not None})
 
     # --- modules --------------------------------------------------------------------------------------
 
     def enter_module(self, name: str) -> None:
         """Note that the forward of module ``name`` begins (called by a hook)."""
         if threading.get_ident() == self._thread:
+            if not name:
+                self._calls_of.clear()  # a new forward pass
             self._stack.append(name)
 
+    @property
+    def here(self) -> bool:
+        """True in the thread whose forward passes are recorded."""
+        return threading.get_ident() == self._thread
+
     def leave_module(self, name: str, output: Any) -> None:
-        """Note that module ``name`` returned ``output``; it owns the map if that is what it returned."""
+        """Note that module ``name`` returned ``output`` (None: it raised); it owns the map if it returned it."""
         if threading.get_ident() != self._thread:
             return
         while self._stack and self._stack.pop() != name:
-            pass  # modules left by an exception (`stop_at`)
+            pass  # modules left by an exception before their hooks could say so
+        self._calls_of[name] += 1
         if name and output is self._map and self._map is not None:
             self._set_name(name)
             channels, height, width = self._map.shape[1:]
@@ -206,7 +233,7 @@ class Recorder(TorchFunctionMode):
         if logits.shape[0] != self._map.shape[0]:
             raise ModelError(f"the output has batch {logits.shape[0]}, the map at {self._name} {self._map.shape[0]}")
         head = Head(tuple(self._calls), self._slots[id(logits)])
-        return Trace(self._name, self._map.detach(), head, logits.detach(), tuple(self._candidates.items()))
+        return Trace(self._name, self._map.detach(), head, logits.detach(), tuple(self._candidates.items()), self._calls_of[self._name])
 
 
 def logits_of(output: Any) -> Tensor:
@@ -239,7 +266,7 @@ def recording(model: nn.Module, on_name: Callable[[str, Tensor], None] | None = 
         for name, module in model.named_modules():
             before = module.register_forward_pre_hook(_entering(recorder, name))
             stack.callback(before.remove)
-            after = module.register_forward_hook(_leaving(recorder, name))
+            after = module.register_forward_hook(_leaving(recorder, name), always_call=True)
             stack.callback(after.remove)
         stack.enter_context(recorder)
         yield recorder
@@ -253,19 +280,42 @@ def _leaving(recorder: Recorder, name: str) -> Callable[..., None]:
     return lambda module, args, output: recorder.leave_module(name, output)
 
 
+@dataclass
+class _Modes:
+    """The modes that modules had before the first of several blocks put the model into eval mode."""
+
+    before: list[tuple[nn.Module, bool]]
+    users: int = 0
+
+
+_MODES: WeakKeyDictionary[nn.Module, _Modes] = WeakKeyDictionary()
+_MODES_LOCK = threading.Lock()
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Run the block with every module in eval mode and RNG apart; give each module its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Run the block with every module in eval mode and RNG apart; give each module its own mode back.
+
+    Blocks of several threads on one model share the change: the last one to leave undoes it.
+    """
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
+        with _MODES_LOCK:
+            modes = _MODES.setdefault(model, _Modes([]))
+            if modes.users == 0:
+                modes.before = [(module, module.training) for module in model.modules()]
+            modes.users += 1
+            for module, _ in modes.before:
+                module.training = False
         try:
-            if any(training for _, training in modes):
-                model.eval()
             yield
         finally:
-            for module, training in modes:
-                module.training = training
+            with _MODES_LOCK:
+                modes.users -= 1
+                if modes.users == 0:
+                    for module, training in modes.before:
+                        module.training = training
+                    _MODES.pop(model, None)
 
 
 def _is_spatial(value: Tensor) -> bool:
@@ -287,7 +337,8 @@ def _symbolic_batch(args: tuple[Any, ...], batch: int) -> tuple[Any, ...]:
 
 def _map_tree(value: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        return type(value)(_map_tree(item, function) for item in value)
+        items = [_map_tree(item, function) for item in value]
+        return items if isinstance(value, list) else tuple(items)
     if isinstance(value, dict):
         return {key: _map_tree(item, function) for key, item in value.items()}
     return function(value)

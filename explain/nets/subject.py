@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import operator
 import pickle
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from explain.errors import InputError, ModelError, near
+from explain.errors import ExplainError, InputError, ModelError, near
 from explain.nets.inputs import IMAGENET_MEAN, IMAGENET_STD, Preprocess, describe_transform, recognise
 
 __all__ = ["Subject", "as_subject", "import_attribute", "load", "load_weights", "torchvision_names"]
@@ -53,6 +55,11 @@ class Subject:
             return value.device
         return torch.device("cpu")
 
+    def placed(self, images: Tensor) -> Tensor:
+        """Return images on the model's device, in its floating point type."""
+        kinds = (value.dtype for value in self.model.parameters() if value.is_floating_point())
+        return images.to(self.device, next(kinds, images.dtype))
+
     def to(self, device: str | torch.device) -> Subject:
         """Move the model to ``device`` (in place, as torch does) and return the subject."""
         self.model.to(device)
@@ -75,20 +82,31 @@ class Subject:
         InputError
             The class is unknown (near names are listed) or out of range.
         """
-        if isinstance(wanted, int) or wanted.lstrip("-").isdigit():
-            index = int(wanted)
-            if not 0 <= index < classes:
-                raise InputError(f"class {index} does not exist: the model has classes 0 to {classes - 1}")
-            return index
-        if self.classes is None:
-            raise InputError(f"class {wanted!r} given by name, but the model has no class names: give an index")
-        folded = [name.lower() for name in self.classes]
-        if wanted.lower() in folded:
-            return folded.index(wanted.lower())
-        parts = [index for index, name in enumerate(folded) if wanted.lower() in [p.strip() for p in name.split(",")]]
-        if len(parts) == 1:
-            return parts[0]
-        raise InputError(f"unknown class {wanted!r}{near(wanted, self.classes)}")
+        if self.classes is not None and len(self.classes) != classes:
+            raise InputError(f"{len(self.classes)} class names for a model of {classes} classes: give one per class")
+        found = self._named(wanted) if isinstance(wanted, str) else []
+        if len(found) == 1:
+            return found[0]
+        if len(found) > 1:
+            raise InputError(f"class {wanted!r} is the name of classes {found}: give the index")
+        if isinstance(wanted, str) and not re.fullmatch(r"-?[0-9]+", wanted):
+            if self.classes is None:
+                raise InputError(f"class {wanted!r} given by name, but the model has no class names: give an index")
+            raise InputError(f"unknown class {wanted!r}{near(wanted, self.classes)}")
+        try:
+            index = int(wanted) if isinstance(wanted, str) else operator.index(wanted)
+        except TypeError:
+            raise InputError(f"class {wanted!r} is no index and no name") from None
+        if not 0 <= index < classes:
+            raise InputError(f"class {index} does not exist: the model has classes 0 to {classes - 1}")
+        return index
+
+    def _named(self, wanted: str) -> list[int]:
+        """Return the classes of this name; if there is none, those with this name among several."""
+        folded = [name.lower() for name in self.classes or ()]
+        whole = [index for index, name in enumerate(folded) if name == wanted.lower()]
+        parts = ([part.strip() for part in name.split(",")] for name in folded)
+        return whole or [index for index, names in enumerate(parts) if wanted.lower() in names]
 
     def describe(self) -> dict[str, Any]:
         """Return what a manifest records of the subject."""
@@ -130,7 +148,7 @@ def load(
         ``"demo"`` (EfficientNet-Lite0, the extra ``demo``); a torchvision classifier by name (``"resnet50"``);
         ``"module:callable"`` or ``"file.py:callable"``, which returns a model or a subject; or a module.
     weights
-        For torchvision names: ``"DEFAULT"`` (downloaded by torchvision), ``"none"`` (random), or a file.
+        A file; for torchvision names also ``"DEFAULT"`` (downloaded by torchvision) or ``"none"`` (random).
     transform, classes, input_size, mean, std
         Replace what the model brings. ``input_size`` is one number or (height, width).
 
@@ -150,15 +168,20 @@ def load(
 
 
 def _find(model: str | nn.Module | Subject, weights: str | Path) -> Subject:
+    if isinstance(model, str) and model != "demo" and ":" not in model:
+        return _from_torchvision(model, weights)
     if not isinstance(model, str):
-        return as_subject(model)
-    if model == "demo":
+        subject = as_subject(model)
+    elif model == "demo":
         from explain.nets.demo_net import demo_subject
 
-        return demo_subject()
-    if ":" in model:
-        return _from_callable(model)
-    return _from_torchvision(model, weights)
+        subject = demo_subject()
+    else:
+        subject = _from_callable(model)
+    if str(weights) not in ("DEFAULT", "none"):
+        load_weights(subject.model, Path(weights), subject.name)
+        subject = replace(subject, source=str(weights))
+    return subject
 
 
 def _adjusted(
@@ -201,9 +224,10 @@ def _from_torchvision(name: str, weights: str | Path) -> Subject:
     default = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]  # every weights enum has it
     categories = tuple(default.meta["categories"])
     # GoogLeNet and Inception come with auxiliary classifiers that only training uses, and warn of slow initialisation.
-    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") and weights != "none" else {}
-    if name in ("googlenet", "inception_v3") and weights == "none":
-        extra = {"init_weights": True}
+    # Their published weights want the transform that the network applies to its input.
+    extra = {}
+    if name in ("googlenet", "inception_v3"):
+        extra = {"init_weights": weights == "none", "transform_input": weights != "none"}
     if weights == "DEFAULT":
         try:
             net = models.get_model(name, weights=default)
@@ -232,8 +256,8 @@ def load_weights(model: nn.Module, path: Path, name: str = "the model") -> None:
     for inner in ("state_dict", "model"):
         if isinstance(state.get(inner), dict):
             state = state[inner]
-    state = {key.removeprefix("module."): value for key, value in state.items()}
     own = model.state_dict()
+    state = {key if key in own else str(key).removeprefix("module."): value for key, value in state.items()}
     # Counters of batches seen are absent from old files and change nothing.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
@@ -292,12 +316,23 @@ def import_attribute(spec: str) -> Any:
 def _from_callable(spec: str) -> Subject:
     made = import_attribute(spec)
     if not isinstance(made, (nn.Module, Subject)):
-        made = made()
+        made = _call(made, spec)
     if isinstance(made, nn.Module):
         return Subject(made.eval(), name=spec)
     if isinstance(made, Subject):
         return made
     raise ModelError(f"{spec} returned {type(made).__name__}: it must return a torch.nn.Module or an explain.Subject")
+
+
+def _call(made: Any, spec: str) -> Any:
+    if not callable(made):
+        raise ModelError(f"{spec} is a {type(made).__name__}: it must be a module, a subject or a function without arguments")
+    try:
+        return made()
+    except ExplainError:
+        raise
+    except Exception as error:  # noqa: BLE001  # the user's own code
+        raise ModelError(f"{spec}() failed: {type(error).__name__}: {error}") from error
 
 
 def _import(place: str) -> Any:
@@ -311,10 +346,15 @@ def _import(place: str) -> Any:
     path = Path(place)
     if not path.is_file():
         raise ModelError(f"no file {place} to take the model from")
-    specification = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"explain_user_{path.stem}"  # the plain name would hide a package of the same name
+    specification = importlib.util.spec_from_file_location(name, path)
     if specification is None or specification.loader is None:
         raise ModelError(f"{place} cannot be imported")
     module = importlib.util.module_from_spec(specification)
-    sys.modules[path.stem] = module  # dataclasses and pickling look modules up there
-    specification.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses look modules up there
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001  # the user's own code
+        del sys.modules[name]
+        raise ModelError(f"{place} failed: {type(error).__name__}: {error}") from error
     return module

@@ -93,7 +93,8 @@ def check_layer(model: nn.Module, layer: str) -> None:
         Unknown name; near names are listed.
     """
     names = [name for name, _ in model.named_modules() if name]
-    if layer.split(":", 1)[0] not in names or not layer:
+    base, _, function = layer.partition(":")
+    if base not in names and not (base == "" and function):  # ":relu" is a function in the model's own forward
         raise ModelError(f"the model has no layer {layer!r}{near(layer, names) or '; try `explain doctor MODEL`'}")
 
 
@@ -105,27 +106,39 @@ class Stop(Exception):  # noqa: N818  # not an error: it ends a forward pass onc
         self.value = value
 
 
-def stop_at(model: nn.Module, layer: str, images: Tensor) -> Tensor:
-    """Run ``model`` on ``images`` as far as ``layer`` and return that output itself (not a clone, not detached)."""
+def stop_at(model: nn.Module, layer: str, images: Tensor, *, call: int = 1) -> Tensor:
+    """Run ``model`` on ``images`` as far as ``layer`` and return that output itself (not a clone, not detached).
+
+    ``call``: at which call of the layer to stop; a shared module (one ReLU used everywhere) is called several times.
+    """
     check_layer(model, layer)
+    calls = 0
+    thread = threading.get_ident()
+
+    def reached(value: Tensor) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Stop(value)
 
     def named(name: str, value: Tensor) -> None:
         if name == layer:
-            raise Stop(value)
+            reached(value)
 
-    def stop(module: nn.Module, args: Any, output: Any) -> None:
-        raise Stop(output)
+    def returned(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() == thread:  # the hook also sees the forward passes of other threads
+            reached(output)
 
     try:
         if ":" in layer:
             with recording(model, named):
                 model(images)
         else:
-            hook = model.get_submodule(layer).register_forward_hook(stop)
+            hook = model.get_submodule(layer).register_forward_hook(returned)
             try:
                 model(images)
             finally:
                 hook.remove()
-    except Stop as reached:
-        return reached.value
-    raise ModelError(f"layer {layer!r} was not reached by the forward pass")
+    except Stop as stop:
+        return stop.value
+    raise ModelError(f"call {call} of layer {layer!r} was not reached by the forward pass")

@@ -95,7 +95,7 @@ def layer_maps(job: Job, start: int = 0) -> Iterator[tuple[range, Tensor]]:
     whole = torch.from_numpy(job.units).to(subject.device)
     for indices, tensor in batches:
         with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [job.layer], clone=True) as tap:
-            subject.model(tensor.to(subject.device))
+            subject.model(subject.placed(tensor))
             maps = as_maps(tap[job.layer], job.layer)
         yield indices, maps[:, whole].float()
 

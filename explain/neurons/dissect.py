@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from explain.data import as_probe
-from explain.errors import InputError
+from explain.errors import DataError, InputError, ModelError
 from explain.neurons.cells import CellBuilder, CellIndex
 from explain.neurons.collect import Examples, Job, Progress, as_maps, collect_thresholds, count_active
 from explain.neurons.counts import UnitCounts
@@ -217,6 +217,7 @@ def dissect(
     )
     thresholds, pieces = collect_thresholds(job)
     counts, best = count_active(job, thresholds, index, pieces, examples)
+    _refuse_infinite(chosen, thresholds, best)
     tell("search", 0, len(chosen))
     found = beam_search(
         index.cells,
@@ -255,6 +256,8 @@ def dissect(
 
 def _opened(probe: Any, limit: int | None) -> ProbeSet:
     found = as_probe(probe)
+    if len(found) == 0:
+        raise DataError(f"{found.name} holds no images")
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give at least 1 image")
     if limit is not None and limit < len(found):
@@ -286,7 +289,7 @@ def _layer(
 ) -> tuple[str, int, tuple[int, int], str | None]:
     """Return the layer's name, units and grid from the first image, and the layer before its activation if known."""
     _, first = next(stream(probe.images[:1], subject.transform, batch_size=1))
-    first = first.to(subject.device)
+    first = subject.placed(first)
     if layer is None:
         traced = trace(subject.model, first)
         _, channels, height, width = traced.map.shape
@@ -315,6 +318,16 @@ def _index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> Cell
         builder.add(probe.labels(number, resolution))
         tell("labels", number + 1, len(probe))
     return builder.finish()
+
+
+def _refuse_infinite(units: NDArray[np.int64], thresholds: Tensor, best: Examples) -> None:
+    wrong = ~thresholds.isfinite() | (best.peaks == torch.inf).any(1)
+    if bool(wrong.any()):
+        place = int(wrong.nonzero()[0])
+        raise ModelError(
+            f"unit {units[place]} has the threshold {float(thresholds[place])} or infinite activations:"
+            " check the weights and the precision, or give a smaller quantile"
+        )
 
 
 def _explanation(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from explain.types import Saliency
 __all__ = ["Watch", "cam", "cam_of_trace", "watch"]
 
 TOLERANCE = 1e-3
-"""Residual beyond which a map is refused: rounding gives 1e-7 in float32 and 1e-4 under bfloat16 autocast."""
+"""Residual beyond which a map is refused: rounding gives 1e-7 in float32; half precision is allowed 4 of its ulps."""
 
 
 def cam(
@@ -67,9 +68,11 @@ def cam(
     batch = as_batch(images, subject.transform)
     if len(batch.tensor) == 0:
         raise InputError("the batch holds no images")
-    parts = []
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: give at least 1")
+    parts: list[Saliency] = []
     for chunk in batch.tensor.split(batch_size):
-        traced = trace(subject.model, chunk.to(subject.device))
+        traced = trace(subject.model, subject.placed(chunk))
         start = sum(len(part) for part in parts)
         parts.append(cam_of_trace(subject, traced, _rows(classes, start, len(chunk), len(batch.tensor)), batch, start))
     return _joined(parts, batch)
@@ -79,6 +82,10 @@ def cam_of_trace(
     subject: Subject, traced: Trace, classes: ClassSpec, batch: Batch, start: int = 0, *, probed: bool = False
 ) -> Saliency:
     """Return the exact CAM of a recorded forward pass; ``probed``: the head is known to be exact already."""
+    if not bool(traced.map.isfinite().all()):
+        raise ModelError(
+            f"the map at {traced.layer} holds NaN or infinity: check the weights, the input and the precision"
+        )
     if not probed:
         require_exact(probe_head(traced.head, traced.map), traced.layer)
     logits = traced.logits.float()
@@ -90,7 +97,7 @@ def cam_of_trace(
     constant = constants.float()[place]
     deviation = (values.mean((2, 3), dtype=torch.float64) + constant - scores).abs().amax(1)
     residual = float((deviation / logits.abs().amax(1).clamp_min(1e-30)).max())
-    if not residual <= TOLERANCE:
+    if not residual <= max(TOLERANCE, 4 * torch.finfo(traced.logits.dtype).eps):
         raise ModelError(
             f"the maps at {traced.layer} do not add up to the logits (residual {residual:.2g}): the head changed since"
             " it was traced, or the network works in low precision; trace it again, in float32"
@@ -116,12 +123,12 @@ def cam_of_trace(
 
 def _rows(classes: ClassSpec, start: int, count: int, total: int) -> ClassSpec:
     """Cut per-sample classes to the images of one chunk."""
-    if isinstance(classes, Tensor) and classes.ndim == 2 and len(classes) == total:
-        return classes[start : start + count]
-    per_sample = isinstance(classes, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in classes)
-    if per_sample and not isinstance(classes, Tensor) and len(classes) == total:  # type: ignore[arg-type]
-        return classes[start : start + count]  # type: ignore[index]
-    return classes
+    rows: Any = classes.tolist() if isinstance(classes, (Tensor, np.ndarray)) else classes
+    if not (isinstance(rows, (list, tuple)) and rows and all(isinstance(row, (list, tuple)) for row in rows)):
+        return classes
+    if len(rows) != total:
+        raise InputError(f"classes has {len(rows)} lists for {total} images: give one list per image")
+    return classes[start : start + count]  # type: ignore[index,no-any-return]
 
 
 def _joined(parts: list[Saliency], batch: Batch) -> Saliency:
@@ -154,9 +161,11 @@ class Watch:
         self._output: Any = None
         self._images: Tensor | None = None
 
-    def _saw(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _saw(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not self._recorder.here:
+            return
         self._output = output
-        self._images = next((value for value in args if isinstance(value, Tensor)), None)
+        self._images = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
 
     def cam(self, classes: ClassSpec = "top1") -> Saliency:
         """Return the exact CAM of the last forward pass seen; costs no second forward.
@@ -184,7 +193,7 @@ def watch(model: nn.Module | Subject) -> Iterator[Watch]:
     subject = as_subject(model)
     with recording(subject.model) as recorder:
         watcher = Watch(subject, recorder)
-        handle = subject.model.register_forward_hook(watcher._saw)
+        handle = subject.model.register_forward_hook(watcher._saw, with_kwargs=True)
         try:
             yield watcher
         finally:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,8 +41,10 @@ def choose_classes(spec: ClassSpec, logits: Tensor, subject: Subject) -> Tensor:
     batch, number = logits.shape
     if isinstance(spec, str) and re.fullmatch(r"top\d+", spec):
         return _top(int(spec[3:]), logits)
+    if isinstance(spec, (np.ndarray, np.generic)):
+        spec = torch.as_tensor(spec)
     if isinstance(spec, Tensor):
-        if spec.is_floating_point() or spec.ndim > 2:
+        if spec.is_floating_point() or spec.dtype == torch.bool or spec.ndim > 2:
             raise InputError(f"classes as a tensor of {spec.dtype} {tuple(spec.shape)}: give integers (k,) or (b, k)")
         spec = spec.tolist()
     if isinstance(spec, (int, str)):
