@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
-from explain.cli.data import data_app
+from explain.cli.data import check_folder
 from explain.cli.demo import demo
 from explain.cli.doctor import doctor
 from explain.cli.image import image
@@ -17,7 +20,7 @@ from explain.cli.neurons import neurons
 from explain.cli.report import report
 from explain.errors import ExplainError
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
 
 def _app() -> typer.Typer:
@@ -30,25 +33,35 @@ def _app() -> typer.Typer:
         rich_markup_mode=None,
     )
     for command in (demo, image, localize, neurons, report, models, doctor):
-        found.command()(command)
-    found.add_typer(data_app, name="data")
+        found.command()(_guarded(command))
+    data = typer.Typer(help="Look after data folders.", no_args_is_help=True)
+    data.callback()(lambda: None)  # keeps `check` a command of its own while it is the only one
+    data.command("check")(_guarded(check_folder))
+    found.add_typer(data, name="data")
     return found
 
 
-app = _app()
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a user can cause into one line and an exit code: 2 for bad input, 130 for an interruption."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except ExplainError as error:
+            print(f"explain: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("explain: interrupted; what was done is kept, --resume continues", file=sys.stderr)
+            sys.exit(130)
+
+    return run
 
 
 def main() -> None:
     """Run the command line; the entry point of ``explain`` and ``python -m explain``."""
     warnings.showwarning = _plain_warning
-    try:
-        app()
-    except ExplainError as error:
-        print(f"explain: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("explain: interrupted; what was done is kept, --resume continues", file=sys.stderr)
-        sys.exit(130)
+    _app()()
 
 
 def _plain_warning(

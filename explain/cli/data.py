@@ -7,17 +7,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["data_app"]
-
-data_app = typer.Typer(help="Look after data folders.", no_args_is_help=True)
+__all__ = ["check_folder"]
 
 
-@data_app.callback()
-def _group() -> None:
-    """Look after data folders."""
-
-
-@data_app.command("check")
 def check_folder(path: Annotated[Path, typer.Argument(help="a folder in the plain format")]) -> None:
     """Say what is wrong with a data folder, line by line; exit code 2 if anything is."""
     from explain.data import check

@@ -75,7 +75,13 @@ def _photos(subject: Any, folder: Path, console: Console) -> list[dict[str, Any]
         iou = _iou(own["box"], photo.box)
         right = row["maps"][0]["class"] in photo.accepted
         found.append(
-            {"name": photo.name, "expected": list(photo.accepted), "top1_right": right, "class": own["name"], "box_iou": iou}
+            {
+                "name": photo.name,
+                "expected": [subject.classes[index] for index in photo.accepted],
+                "top1_right": right,
+                "class": own["name"],
+                "box_iou": iou,
+            }
         )
         names = ", ".join(f"{item['name']} {item['probability']:.2f}" for item in row["maps"])
         box = ", ".join(f"{edge:.0f}" for edge in own["box"]) if own["box"] else "none"

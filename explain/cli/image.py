@@ -16,6 +16,8 @@ from explain.errors import DataError, InputError
 
 __all__ = ["explain_images", "find_images", "image", "image_table"]
 
+LONGEST = 480
+"""Longest side of the pictures in a report; the sheet beside them is larger."""
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -132,6 +134,9 @@ def _image_row(
     if folder is not None:
         (folder / "images").mkdir(exist_ok=True)
         maps.save(folder / "images" / f"{stem}.png", index)
+        small = photo.convert("RGB")
+        small.thumbnail((LONGEST, LONGEST))
+        small.save(folder / "images" / f"{stem}.webp", quality=80)
     rows = []
     for k in range(maps.values.shape[1]):
         file = _write_overlay(maps, index, k, folder, stem) if folder is not None else None
@@ -151,7 +156,8 @@ def _image_row(
         "path": str(path),
         "size": [photo.height, photo.width],
         "frame": maps.frame,
-        "picture": f"images/{stem}.png" if folder is not None else None,
+        "picture": f"images/{stem}.webp" if folder is not None else None,
+        "sheet": f"images/{stem}.png" if folder is not None else None,
         "maps": rows,
     }
 
@@ -161,7 +167,7 @@ def _write_overlay(maps: Any, index: int, k: int, folder: Path, stem: str) -> st
     from explain.pictures import saliency_overlay
 
     name = f"images/{stem}-{k + 1}.webp"
-    saliency_overlay(maps, index, k).save(folder / name, quality=80)
+    saliency_overlay(maps, index, k, longest=LONGEST).save(folder / name, quality=80)
     return name
 
 

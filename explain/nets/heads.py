@@ -28,7 +28,8 @@ class LinearHead(nn.Module):
         self.trunk = trunk
         self.layer = layer
         self.call = call
-        self.linear = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
+        # Not initialised: that would draw random numbers, which are the user's.
+        self.linear = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], device=weight.device)
         with torch.no_grad():
             self.linear.weight.copy_(weight)
             self.linear.bias.copy_(bias)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from explain.errors import ModelError, near
@@ -74,7 +75,8 @@ class Tap:
             return
         if not isinstance(output, Tensor):
             raise ModelError(f"layer {layer!r} returns {type(output).__name__}, not a tensor: tap a layer inside it")
-        self._values[layer] = output.detach().clone() if self._clone else output.detach()
+        with torch._C.DisableTorchFunction():  # else a recording would take the copy for a map of the model's
+            self._values[layer] = output.detach().clone() if self._clone else output.detach()
 
     def _keeping(self, layer: str) -> Callable[..., None]:
         return lambda module, args, output: self._keep(layer, output)

@@ -128,7 +128,7 @@ def _rows(classes: ClassSpec, start: int, count: int, total: int) -> ClassSpec:
         return classes
     if len(rows) != total:
         raise InputError(f"classes has {len(rows)} lists for {total} images: give one list per image")
-    return classes[start : start + count]  # type: ignore[index,no-any-return]
+    return classes[start : start + count]  # type: ignore[index]
 
 
 def _joined(parts: list[Saliency], batch: Batch) -> Saliency:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from explain.errors import InputError
@@ -15,7 +16,7 @@ from explain.nets.subject import Subject
 
 __all__ = ["ClassSpec", "choose_classes"]
 
-ClassSpec = int | str | Sequence[Any] | Tensor | Callable[[Tensor], Any]
+ClassSpec = int | str | Sequence[Any] | Tensor | NDArray[Any] | Callable[[Tensor], Any]
 
 
 def choose_classes(spec: ClassSpec, logits: Tensor, subject: Subject) -> Tensor:
@@ -41,7 +42,7 @@ def choose_classes(spec: ClassSpec, logits: Tensor, subject: Subject) -> Tensor:
     batch, number = logits.shape
     if isinstance(spec, str) and re.fullmatch(r"top\d+", spec):
         return _top(int(spec[3:]), logits)
-    if isinstance(spec, (np.ndarray, np.generic)):
+    if isinstance(spec, np.ndarray):
         spec = torch.as_tensor(spec)
     if isinstance(spec, Tensor):
         if spec.is_floating_point() or spec.dtype == torch.bool or spec.ndim > 2:

@@ -1,0 +1,51 @@
+# Needs only make and Python 3.11+. What each target installs goes into .venv; see .ci/setup for its settings.
+.POSIX:
+.NOTPARALLEL:
+.PHONY: help demo test test-slow lint format build clean distclean
+
+BIN = .venv/bin
+ARGS =
+# Two pytest workers share two cores: each computes in one thread.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+	@echo "Settings: ARGS, PYTHON, TORCH_INDEX (CPU-only torch), MIN_FREE_GB, DRY_RUN (see .ci/setup)"
+
+demo: .venv/.stamp-demo ## the embedded example, end to end, offline: runs/demo
+	$(BIN)/explain demo --out runs/demo --overwrite $(ARGS)
+
+test: .venv/.stamp-dev ## the tests, without the slow ones (ARGS="tests/unit -k cells")
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: .venv/.stamp-dev ## the tests marked slow
+	$(PYTEST) -m slow $(ARGS)
+
+lint: .venv/.stamp-dev ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.stamp-dev ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: .venv/.stamp-demo ## the wheel, into dist/
+	rm -rf dist
+	if command -v uv >/dev/null; then uv build --quiet --wheel --out-dir dist; \
+	else $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .; fi
+	$(BIN)/python .ci/check_wheel.py dist/*.whl
+
+clean: ## remove caches and built files
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf .venv
+
+.venv/.stamp-demo: pyproject.toml
+	@.ci/setup demo
+
+.venv/.stamp-dev: pyproject.toml
+	@.ci/setup dev

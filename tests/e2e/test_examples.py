@@ -1,0 +1,59 @@
+"""Every example runs offline; the figures that the documentation quotes are the ones that it prints."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested_here():
+    names = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert names == {"worked_example", "explain_image", "own_model", "explain_neurons"}
+
+
+def test_worked_example_is_what_the_first_page_says(capsys):
+    maps = load("worked_example").main()
+    page = (ROOT / "docs" / "index.md").read_text()
+    printed = capsys.readouterr().out
+    for figure in ("9.1", "16.8"):
+        assert figure in page
+        assert f"score)   {figure}" in printed
+    assert "0.56875" in page
+    assert maps.scores[0].tolist() == pytest.approx([0.56875, 1.05])
+    assert maps.values[0].sum((1, 2)).tolist() == pytest.approx([9.1, 16.8])
+    for row in ("0.6  2.2  1.3  0.1          0.8  2.8  1.6  0.8", "0.4  0    0    0            3.2  0    0    0"):
+        assert row in page
+    assert maps.values[0, :, 1].flatten().tolist() == pytest.approx([0.6, 2.2, 1.3, 0.1, 0.8, 2.8, 1.6, 0.8])
+    assert "[0, 0, 3, 3]" in page
+    assert "[0, 0, 3, 3]" in printed
+
+
+def test_own_model(capsys):
+    result = load("own_model").main()
+    assert result.accuracy["top1"] > 90
+    assert result.scores["gt_known"].value > result.baselines["centre"]["gt_known"].value
+    assert "gt_known" in capsys.readouterr().out
+
+
+def test_explain_image(tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    maps = load("explain_image").main(out=str(tmp_path / "x.png"))
+    assert maps.name(int(maps.classes[0, 0])) in {"tabby", "tiger cat", "Egyptian cat"}
+    assert maps.residual < 1e-5
+    assert (tmp_path / "x.png").exists()
+
+
+def test_explain_neurons(tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    run = load("explain_neurons").main(str(tmp_path / "run"))
+    assert len(run.units) == 64
+    assert (tmp_path / "run" / "report.html").exists()
