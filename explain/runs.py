@@ -207,13 +207,18 @@ def make_manifest(
     return {
         "schema": SCHEMA,
         "kind": kind,
-        "command": command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command if command is not None else _command(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": dict(config),
         "model": dict(model or {}),
         "data": dict(data or {}),
         "versions": versions,
     }
+
+
+def _command() -> list[str]:
+    program = Path(sys.argv[0]).name
+    return ["explain" if program == "__main__.py" else program, *sys.argv[1:]]
 
 
 def _version(distribution: str) -> str | None:

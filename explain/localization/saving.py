@@ -13,7 +13,7 @@ from torch import Tensor
 from explain.localization.boxes import image_maps
 from explain.localization.evaluate import LocalizationResult
 from explain.nets.inputs import read_image
-from explain.pictures import draw_boxes, overlay
+from explain.pictures import overlay
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
 __all__ = ["save_result", "write_result"]
@@ -21,7 +21,6 @@ __all__ = ["save_result", "write_result"]
 SHOWN = 12
 """Pictures of the best and as many of the worst images."""
 LONGEST = 320
-PREDICTED, TRUTH = (255, 255, 255), (255, 176, 0)
 
 
 def save_result(result: LocalizationResult, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -102,7 +101,7 @@ def _name(result: LocalizationResult, index: int) -> str:
 
 
 def _picture(result: LocalizationResult, number: int, folder: Path) -> str | None:
-    """Write image ``number`` with its map, the predicted box (white) and the ground truth (orange)."""
+    """Write image ``number`` with its map over it; the report draws the boxes."""
     source = result.data.images[number]
     if isinstance(source, Tensor):
         return None
@@ -113,10 +112,6 @@ def _picture(result: LocalizationResult, number: int, folder: Path) -> str | Non
     if geometry is None or geometry.covers:
         plane = torch.from_numpy(result.records["maps"][number])[None]
         picture = overlay(photo, image_maps(plane, geometry, result.data.sizes[number])[0].clamp(min=0), alpha=0.5)
-    box = result.records["boxes"][number]
-    boxes = [*result.data.boxes[number].tolist(), *([box.tolist()] if box[2] > box[0] else [])]
-    colors = [TRUTH] * len(result.data.boxes[number]) + [PREDICTED]
-    picture = draw_boxes(picture, boxes, colors[: len(boxes)])
     picture.thumbnail((LONGEST, LONGEST))
     name = f"images/{number:05d}.webp"
     picture.save(folder / name, quality=78)

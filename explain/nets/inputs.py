@@ -84,11 +84,11 @@ def recognise(transform: Any) -> Preprocess | None:
     Recognised: the presets that torchvision's weights bring (as a squash to their crop size: jobs show the network
     the whole image), and Compose of Resize, CenterCrop, ToTensor, Normalize (as they are).
     """
+    if isinstance(transform, Preprocess):
+        return transform
     from torchvision import transforms
     from torchvision.transforms._presets import ImageClassification
 
-    if isinstance(transform, Preprocess):
-        return transform
     if isinstance(transform, ImageClassification):
         side = int(transform.crop_size[0])
         return Preprocess((side, side), tuple(transform.mean), tuple(transform.std), transform.interpolation.value)

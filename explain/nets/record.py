@@ -97,6 +97,8 @@ class Trace:
     """``(b, classes)``, detached."""
     candidates: tuple[tuple[str, tuple[int, int, int]], ...]
     """Modules with a spatial output in order of execution: name and (channels, height, width)."""
+    owners: tuple[str, ...] = ()
+    """All modules that returned the map, the innermost first."""
     call: int = 1
     """How many times the layer was called up to the map: shared modules are called several times."""
 
@@ -116,6 +118,7 @@ class Recorder(TorchFunctionMode):
         self._map: Tensor | None = None
         self._name = ""
         self._candidates: dict[str, tuple[int, int, int]] = {}
+        self._owners: list[str] = []
         self._calls_of: Counter[str] = Counter()
 
     # --- torch functions ------------------------------------------------------------------------------
@@ -141,6 +144,7 @@ class Recorder(TorchFunctionMode):
         follows = self._map is not None and any(value is self._map for value in _leaves(args))
         base = self._name if follows else (self._stack[-1] if self._stack else "")
         self._map = result
+        self._owners.clear()
         name = f"{base}:{getattr(func, '__name__', 'function').rstrip('_')}"
         self._calls_of[name] += 1
         self._set_name(name)
@@ -201,6 +205,7 @@ class Recorder(TorchFunctionMode):
         self._calls_of[name] += 1
         if name and output is self._map and self._map is not None:
             self._set_name(name)
+            self._owners.append(name)
             channels, height, width = self._map.shape[1:]
             self._candidates[name] = (channels, height, width)
 
@@ -233,7 +238,8 @@ class Recorder(TorchFunctionMode):
         if logits.shape[0] != self._map.shape[0]:
             raise ModelError(f"the output has batch {logits.shape[0]}, the map at {self._name} {self._map.shape[0]}")
         head = Head(tuple(self._calls), self._slots[id(logits)])
-        return Trace(self._name, self._map.detach(), head, logits.detach(), tuple(self._candidates.items()), self._calls_of[self._name])
+        candidates, owners = tuple(self._candidates.items()), tuple(self._owners)
+        return Trace(self._name, self._map.detach(), head, logits.detach(), candidates, owners, self._calls_of[self._name])
 
 
 def logits_of(output: Any) -> Tensor:

@@ -30,6 +30,8 @@ class HeadProbe:
     """Relative error of ``f(A+D1) + f(A+D2) = f(A) + f(A+D1+D2)``: 0 where the head is affine."""
     permutation: float
     """Relative change of the logits when positions are permuted: 0 where the head sees only the mean."""
+    fault: str = ""
+    """Why the head could not be run on a map alone."""
 
     @property
     def exact(self) -> bool:
@@ -41,6 +43,8 @@ class HeadProbe:
         """One line that says why the class activation map is exact, or why not."""
         if self.exact:
             return "the head is affine in the map's mean"
+        if self.fault:
+            return f"what follows the map needs more than the map, such as tokens or earlier maps ({self.fault})"
         if not self.additivity < float("inf"):
             return "the logits do not depend on the map (a head of zeros?)"
         if self.permutation >= EXACT:
@@ -166,9 +170,12 @@ def probe_head(head: Head, feature_map: Tensor) -> HeadProbe:
     order = torch.randperm(base.shape[2] * base.shape[3], generator=generator).to(base.device)
     cycle = torch.empty_like(order)
     cycle[order] = order.roll(1)
-    with torch.inference_mode(False), torch.no_grad():
-        plain, one, two, both = (head(base + d) for d in (torch.zeros_like(base), first, second, first + second))
-        permuted = head((base + first).flatten(2)[..., cycle].unflatten(2, base.shape[2:]))
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            plain, one, two, both = (head(base + d) for d in (torch.zeros_like(base), first, second, first + second))
+            permuted = head((base + first).flatten(2)[..., cycle].unflatten(2, base.shape[2:]))
+    except RuntimeError as error:  # tensors that are no function of the map were recorded for the whole batch
+        return HeadProbe(float("inf"), float("inf"), str(error).splitlines()[0])
     span = float((both - plain).abs().max())
     if not span > 0:
         return HeadProbe(float("inf"), float("inf"))

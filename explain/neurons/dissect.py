@@ -65,7 +65,7 @@ class UnitExplanation:
     score: float
     label_category: str
     best_by_length: tuple[tuple[int, str, float], ...]
-    """(length, formula, IoU): the best with at most that many concepts."""
+    """(l, formula, IoU): the best with at most l concepts; the IoU never falls with l."""
     runners_up: tuple[tuple[str, float, int], ...]
     """(formula, IoU, length) of the rest of the beam."""
 
@@ -294,7 +294,7 @@ def _layer(
         traced = trace(subject.model, first)
         _, channels, height, width = traced.map.shape
         alike = [name for name, shape in traced.candidates if shape == (channels, height, width)]
-        others = [name for name in alike if not traced.layer.startswith(name) and name != traced.layer]
+        others = [name for name in alike if name not in traced.owners]
         return traced.layer, channels, (height, width), others[-1] if others else None
     check_layer(subject.model, layer)
     with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [layer]) as tap:
@@ -353,6 +353,6 @@ def _explanation(
         label=single if label is not None else None,
         score=result.by_length[0].iou if result.by_length else 0.0,
         label_category=categories.get(single, ""),
-        best_by_length=tuple((row.length, str(row.formula), row.iou) for row in result.by_length),
+        best_by_length=tuple((most, str(row.formula), row.iou) for most, row in enumerate(result.by_length, 1)),
         runners_up=tuple((str(row.formula), row.iou, row.length) for row in result.beam[1:]),
     )

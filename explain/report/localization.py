@@ -62,7 +62,6 @@ def _metric_rows(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per method, protocol and metric, with the centre baseline's value for the same."""
     labels = _labels()
     centre = (run.get("baselines") or {}).get("centre") or {}
-    best = run.get("best_threshold") or {}
     rows = []
     for method, protocols in run["metrics"].items():
         for protocol, metrics in protocols.items():
@@ -74,12 +73,23 @@ def _metric_rows(run: Mapping[str, Any]) -> list[dict[str, Any]]:
                         "protocol": protocol,
                         "name": labels.get(name, name),
                         "better": "lower" if "error" in name else "higher",
-                        "threshold": (best.get(method) or {}).get(protocol),
+                        "threshold": _threshold(run, method, protocol, name),
                         **_measure(value),
                         "centre": _measure(base.get(name))["value"],
                     }
                 )
     return rows
+
+
+def _threshold(run: Mapping[str, Any], method: str, protocol: str, name: str) -> float | None:
+    """The threshold behind a score: the best one for MaxBoxAcc, the protocol's for boxes, none for classification."""
+    if "cls" in name:
+        return None
+    if name == "maxboxacc":
+        best: float | None = ((run.get("best_threshold") or {}).get(method) or {}).get(protocol)
+        return best
+    fixed: float | None = ((run.get("protocols") or {}).get(protocol) or {}).get("threshold")
+    return fixed
 
 
 def _measure(value: Any) -> dict[str, Any]:

@@ -99,13 +99,13 @@ def _bars(by_category: Mapping[str, int], units: list[dict[str, Any]]) -> list[d
 
 
 def _gains(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The mean IoU of the best formulas of each length."""
+    """The mean over all units of the best IoU with at most so many concepts; a unit without formula counts as 0."""
     by_length: dict[int, list[float]] = {}
     for unit in units:
         for entry in unit["by_length"]:
             by_length.setdefault(entry["length"], []).append(entry["iou"])
     return [
-        {"length": length, "units": len(values), "iou": sum(values) / len(values)}
+        {"length": length, "units": len(units), "iou": sum(values) / len(units)}
         for length, values in sorted(by_length.items())
     ]
 

@@ -347,6 +347,22 @@ def test_heads_without_exact_maps_are_refused(head, reason):
         explain.cam(model, noise(2, 3, 20, 20))
 
 
+def test_a_head_that_mixes_earlier_maps_in_is_refused():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.fc = Conv2d(3, 4, 3), Conv2d(4, 4, 3), Linear(8, 3)
+
+        def forward(self, x):
+            early = self.a(x)
+            pooled = early.mean((2, 3))
+            return self.fc(torch.cat([pooled, self.b(early).mean((2, 3))], 1))
+
+    torch.manual_seed(0)
+    with pytest.raises(ModelError, match="needs more than the map"):
+        explain.cam(Mixed().eval(), noise(2, 3, 9, 9))
+
+
 def test_a_head_of_zeros_is_refused():
     model = net()
     with torch.no_grad():

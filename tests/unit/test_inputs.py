@@ -74,7 +74,8 @@ def test_a_crop_goes_back_to_where_it_came_from(height, width, crop, more):
     known = Preprocess((crop, crop), crop_from=crop + more)
     geometry = known.geometry((height, width))
     short = min(height, width)
-    assert geometry.covers == (more == 0 and height == width)
+    assert geometry.covers or more > 0 or height != width
+    assert not geometry.covers or more == 0
     # Edges of the input, by hand: resized to crop + more, then the middle.
     for axis, side in enumerate((height, width)):
         resized = int((crop + more) * side / short)
@@ -203,7 +204,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="is a folder"):
         read_image(tmp_path)
     (tmp_path / "b.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"b\.png cannot be read: cannot identify"):
+    with pytest.raises(DataError, match=r"b\.png cannot be read: .*cannot identify"):
         read_image(tmp_path / "b.png")
     picture(300, 300).save(tmp_path / "c.png")
     whole = (tmp_path / "c.png").read_bytes()
