@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from explain.data import open_data
     from explain.errors import ExplainError
     from explain.localization import evaluate_localization, locate
-    from explain.neurons.dissect import dissect
     from explain.nets import Subject, load
+    from explain.neurons.dissect import dissect
     from explain.report import render
     from explain.saliency import watch
     from explain.saliency.cam import cam

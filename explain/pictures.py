@@ -36,8 +36,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # Equally spaced points of matplotlib's "inferno" (CC0), and a blue counterpart that starts at the same black.
 # Lightness rises along both, so they also read in grey and for colour-blind eyes.
 _WARM = (
-    "000004 0c0826 240c4f 420a68 5d126e 781c6d 932667 ae305c"
-    " c73e4c dd513a ed6925 f8850f fca50a fac62d f2e661 fcffa4"
+    "000004 0c0826 240c4f 420a68 5d126e 781c6d 932667 ae305c c73e4c dd513a ed6925 f8850f fca50a fac62d f2e661 fcffa4"
 )
 _COLD = "000004 08152e 0c2a52 124074 1d5793 3070ab 4a89be 6ba2cf 8fbbde b5d3ea dcebf6"
 

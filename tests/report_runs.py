@@ -53,9 +53,7 @@ def neurons(
     found = [_unit(rng, number, names, images, examples, rows, size) for number in range(units - 1)]
     found.append(_silent(units - 1))
     (folder / "arrays").mkdir()
-    np.savez(
-        folder / "arrays" / "examples.npz", **{k: np.array(v) for k, v in rows.items()}, shape=[size, size]
-    )
+    np.savez(folder / "arrays" / "examples.npz", **{k: np.array(v) for k, v in rows.items()}, shape=[size, size])
     summary = {
         "units": units,
         "firing": units - 1,
@@ -113,9 +111,7 @@ def _unit(rng, number, names, images, examples, rows, size) -> dict[str, Any]:
         unit, formula = blob(rng, size), blob(rng, size)
         rows["unit"].append(np.packbits(unit.reshape(-1)))
         rows["formula"].append(np.packbits((unit | formula).reshape(-1)))
-        shown.append(
-            {"image": int(rng.integers(images)), "peak": 9.5 - rank, "iou": iou, "row": len(rows["unit"]) - 1}
-        )
+        shown.append({"image": int(rng.integers(images)), "peak": 9.5 - rank, "iou": iou, "row": len(rows["unit"]) - 1})
     by_length = [
         {"length": 1, "formula": a, "iou": iou * 0.7},
         {"length": 2, "formula": f"{a} OR {b}", "iou": iou * 0.9},
@@ -283,7 +279,15 @@ def demo(folder: Path) -> Path:
             "kind": "demo",
             "manifest": whole,
             "parts": ["photos", "localization", "neurons"],
-            "photos": [{"name": HOSTILE[0], "expected": "tabby", "box_iou": 0.7}],
+            "photos": [
+                {
+                    "name": HOSTILE[0],
+                    "expected": [HOSTILE[0]],
+                    "top1_right": True,
+                    "class": HOSTILE[0],
+                    "box_iou": 0.7,
+                }
+            ],
         },
     )
     return folder

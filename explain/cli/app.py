@@ -65,6 +65,11 @@ def main() -> None:
 
 
 def _plain_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: object = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
 ) -> None:
     print(f"explain: warning: {message}", file=sys.stderr)

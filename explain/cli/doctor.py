@@ -31,9 +31,7 @@ def doctor(
 
     import torch
 
-    subject = opt.open_subject(
-        opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device)
-    )
+    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
     names = ("explain-nets", "torch", "torchvision", "numpy", "captum")
     print(f"versions    python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in names))
     place = torch.cuda.get_device_name(subject.device) if subject.device.type == "cuda" else "CPU"
@@ -69,9 +67,7 @@ def _measure(subject: Any, batch_size: int) -> tuple[Any, float]:
     return parts, 2 * batch_size / (time.perf_counter() - start)
 
 
-def _look_at_data(
-    subject: Any, parts: Any, data: str | None, batch_size: int, limit: int | None
-) -> tuple[int, str]:
+def _look_at_data(subject: Any, parts: Any, data: str | None, batch_size: int, limit: int | None) -> tuple[int, str]:
     """Return the number of images in the data, and a line on accuracy and on what looks wrong."""
     import torch
 

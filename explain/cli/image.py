@@ -46,9 +46,7 @@ def image(
     if method != "cam":
         raise InputError(f"unknown method {method!r}: known: cam")
     paths = find_images(images)[:limit]
-    subject = opt.open_subject(
-        opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device)
-    )
+    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
     wanted = parse_classes(classes)
     console = Console()
     if out is None:
@@ -171,9 +169,7 @@ def _write_overlay(maps: Any, index: int, k: int, folder: Path, stem: str) -> st
     return name
 
 
-def write_image_run(
-    folder: Path, rows: list[dict[str, Any]], facts: dict[str, Any], config: dict[str, Any]
-) -> None:
+def write_image_run(folder: Path, rows: list[dict[str, Any]], facts: dict[str, Any], config: dict[str, Any]) -> None:
     """Write ``image.json`` and the manifest; see docs/architecture.md for the contract."""
     from explain.runs import SCHEMA, make_manifest, write_json
 

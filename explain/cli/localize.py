@@ -43,9 +43,7 @@ def localize(
     from explain.runs import run_folder
 
     labelled = as_localization(data)
-    subject = opt.open_subject(
-        opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device)
-    )
+    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
     config = {
         "model": subject.describe(),
         "data": labelled.hash,
@@ -98,6 +96,10 @@ def score_table(result: Any) -> Table:
         base = result.baselines["centre"][name]
         note = f" (best threshold {result.best_threshold:g})" if name == "maxboxacc" else ""
         table.add_row(
-            name + note, f"{score.value:.1f}", f"{score.low:.1f} to {score.high:.1f}", f"{base.value:.1f}", str(score.n)
+            name + note,
+            f"{score.value:.1f}",
+            f"{score.low:.1f} to {score.high:.1f}",
+            f"{base.value:.1f}",
+            str(score.n),
         )
     return table

@@ -14,7 +14,9 @@ __all__ = ["models"]
 
 
 def models(
-    check: Annotated[str | None, typer.Option(metavar="MODEL", help="take this model apart and say what it supports")] = None,
+    check: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="take this model apart and say what it supports")
+    ] = None,
     weights: opt.Weights = "none",
     input_size: opt.InputSize = None,
     device: opt.Device = "auto",

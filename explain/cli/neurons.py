@@ -49,9 +49,7 @@ def neurons(
     from explain.runs import run_folder
 
     probe = as_probe(data)
-    subject = opt.open_subject(
-        opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device)
-    )
+    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
     settings = {
         "layer": layer,
         "length": length,
@@ -112,9 +110,9 @@ def print_run(console: Console, run: Any, count: int = 20) -> None:
 
 def unit_table(run: Any, count: int = 20) -> Table:
     """Return the units of highest IoU as a table."""
-    table = Table("unit", "IoU", "formula", "best single concept", "its IoU", title=f"best {count} units of {run.layer}")
+    table = Table(
+        "unit", "IoU", "formula", "best single concept", "its IoU", title=f"best {count} units of {run.layer}"
+    )
     for unit in sorted(run.units, key=lambda unit: (-unit.iou, unit.unit))[:count]:
-        table.add_row(
-            str(unit.unit), f"{unit.iou:.4f}", unit.formula or "-", unit.label or "-", f"{unit.score:.4f}"
-        )
+        table.add_row(str(unit.unit), f"{unit.iou:.4f}", unit.formula or "-", unit.label or "-", f"{unit.score:.4f}")
     return table

@@ -14,7 +14,9 @@ from explain.nets.subject import Subject, import_attribute, load
 
 __all__ = ["ModelOptions", "auto_device", "open_subject", "parse_range"]
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="torchvision name, module:callable, FILE.py:callable, or demo")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="torchvision name, module:callable, FILE.py:callable, or demo")
+]
 Weights = Annotated[str, typer.Option(help="DEFAULT, none, or a file (torchvision names only)")]
 Transform = Annotated[str | None, typer.Option(help="module:attribute of a transform: PIL image -> tensor")]
 ClassNames = Annotated[Path | None, typer.Option(help="file of class names: one per line, or a JSON list")]

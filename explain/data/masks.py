@@ -122,8 +122,7 @@ class MaskLabels:
     def __call__(self, index: int, size: tuple[int, int]) -> Labels:
         """Return the labels of image ``index`` at ``size = (height, width)``."""
         layers = [
-            (self._ids(index, path, table), table)
-            for path, table in zip(self.masks[index], self.tables, strict=True)
+            (self._ids(index, path, table), table) for path, table in zip(self.masks[index], self.tables, strict=True)
         ]
         return stack_labels(layers, self.whole[index], size)
 
@@ -141,6 +140,5 @@ def unknown_problem(where: str, path: Path, unknown: Sequence[int], classes: str
     """Return the line that says which ids of a mask nothing names."""
     listed = ", ".join(map(str, unknown[:5])) + (", …" if len(unknown) > 5 else "")
     return (
-        f"{where}: mask {path} has id {listed}, which {classes} does not name:"
-        " name it there or list it under 'ignored'"
+        f"{where}: mask {path} has id {listed}, which {classes} does not name: name it there or list it under 'ignored'"
     )

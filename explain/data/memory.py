@@ -118,9 +118,7 @@ def _id_names(names: Names) -> dict[int, str]:
     if isinstance(names, str):
         raise DataError(f"names is the text {names!r}: give a list of names or a mapping from id to name")
     pairs = dict(names) if isinstance(names, Mapping) else dict(enumerate(names, 1))
-    wrong = [
-        key for key in pairs if not isinstance(key, int) or not isinstance(pairs[key], str) or not pairs[key]
-    ]
+    wrong = [key for key in pairs if not isinstance(key, int) or not isinstance(pairs[key], str) or not pairs[key]]
     if wrong:
         raise DataError(f"names[{wrong[0]!r}] is {pairs[wrong[0]]!r}: ids are whole numbers, names text")
     return {key: name for key, name in sorted(pairs.items()) if key != 0}
@@ -193,9 +191,7 @@ def _checked_mask(
 def _item_names(images: Sequence[Any]) -> tuple[str, ...]:
     if isinstance(images, _Column):
         return tuple(f"{number:05d}" for number in range(len(images)))
-    return tuple(
-        image.name if isinstance(image, Path) else f"{number:05d}" for number, image in enumerate(images)
-    )
+    return tuple(image.name if isinstance(image, Path) else f"{number:05d}" for number, image in enumerate(images))
 
 
 def probe_from_arrays(
@@ -221,9 +217,7 @@ def probe_from_arrays(
     return _probe(pictures, tuple(masks), names, category, ignored, "arrays")
 
 
-def probe_from_dataset(
-    dataset: Any, names: Names, category: str = "object", ignored: Collection[int] = ()
-) -> ProbeSet:
+def probe_from_dataset(dataset: Any, names: Names, category: str = "object", ignored: Collection[int] = ()) -> ProbeSet:
     """Make a probe set of a map-style ``Dataset`` of ``(image, mask)``; items are fetched when needed.
 
     Every item is looked at once here: for the check of its ids and for the data hash.
@@ -297,9 +291,7 @@ def localization_from_items(
         frames.add("input" if isinstance(image, torch.Tensor) else "original")
         digest.update(_content(image) + f"{label}".encode() + rows.tobytes())
     if len(frames) > 1:
-        raise DataError(
-            "some images are tensors and some are files or pictures: frames do not mix, give one kind"
-        )
+        raise DataError("some images are tensors and some are files or pictures: frames do not mix, give one kind")
     images = _Column(items, 0)
     return LocalizationSet(
         name=name,

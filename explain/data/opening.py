@@ -89,9 +89,7 @@ def as_probe(data: Any, names: Names | None = None) -> ProbeSet:
     if isinstance(data, tuple) and len(data) == 3:
         return probe_from_arrays(*data)
     if names is None:
-        names = getattr(
-            data, "names", None
-        )  # "classes" would be a guess: some count the background, some not
+        names = getattr(data, "names", None)  # "classes" would be a guess: some count the background, some not
     if names is None:
         raise DataError(
             f"a {type(data).__name__} does not say what its ids mean: give (images, masks, names), or"

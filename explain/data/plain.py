@@ -93,10 +93,7 @@ def _box(table: Table, row: Row, report: Report) -> tuple[float, float, float, f
             return None
     x0, y0, x1, y1 = edges
     if x1 <= x0 or y1 <= y0:
-        report(
-            f"{table.where(row)}: box {x0:g},{y0:g},{x1:g},{y1:g} is empty:"
-            " x1 > x0 and y1 > y0 (x1, y1 exclusive)"
-        )
+        report(f"{table.where(row)}: box {x0:g},{y0:g},{x1:g},{y1:g} is empty: x1 > x0 and y1 > y0 (x1, y1 exclusive)")
         return None
     return x0, y0, x1, y1
 
@@ -183,9 +180,7 @@ def _box_array(boxes: tuple[tuple[Row, tuple[float, float, float, float]], ...])
     return np.array([box for _, box in boxes], np.float64).reshape(-1, 4)
 
 
-def _mask(
-    table: Table, row: Row, column: str, root: Path, size: tuple[int, int], report: Report
-) -> Path | None:
+def _mask(table: Table, row: Row, column: str, root: Path, size: tuple[int, int], report: Report) -> Path | None:
     name = row.cells[column]
     if not name:
         return None  # this layer is not labelled in this image
@@ -226,8 +221,7 @@ def read_probe(root: Path, report: Report = refuse) -> ProbeFolder:
     layers = read_classes(root / "classes.json", table.columns, report)
     rows = unique_images(table, root, report)
     masks = tuple(
-        tuple(_mask(table, row, layer.column, root, size, report) for layer in layers)
-        for row, _, size in rows
+        tuple(_mask(table, row, layer.column, root, size, report) for layer in layers) for row, _, size in rows
     )
     concepts = concept_list(layers, _whole_names(table))
     if not concepts:

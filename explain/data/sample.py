@@ -36,9 +36,7 @@ def _photo_folder() -> Path:
     # find_spec finds the package without running it: skimage.data may want to download.
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise DependencyError(
-            "the sample photos come with scikit-image, which is missing: pip install scikit-image"
-        )
+        raise DependencyError("the sample photos come with scikit-image, which is missing: pip install scikit-image")
     return Path(spec.origin).parent / "data"
 
 
@@ -79,8 +77,7 @@ def sample_photos() -> list[SamplePhoto]:
     """
     images, boxes = _tables()
     box_of = {
-        row.cells["image"]: tuple(int(row.cells[edge]) for edge in ("x0", "y0", "x1", "y1"))
-        for row in boxes.rows
+        row.cells["image"]: tuple(int(row.cells[edge]) for edge in ("x0", "y0", "x1", "y1")) for row in boxes.rows
     }
     photos = []
     for row in images.rows:
@@ -105,9 +102,7 @@ def sample_set() -> LocalizationSet:
         name="sample",
         images=tuple(photo.path for photo in photos),
         classes=tuple(photo.accepted[0] for photo in photos),
-        boxes=tuple(
-            np.array([photo.box] if photo.box else [], np.float64).reshape(-1, 4) for photo in photos
-        ),
+        boxes=tuple(np.array([photo.box] if photo.box else [], np.float64).reshape(-1, 4) for photo in photos),
         sizes=tuple(sizes),
         names=names,
         hash=files_hash([table.text for table in _tables()], ((p.path.name, p.path) for p in photos)),

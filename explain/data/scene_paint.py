@@ -213,9 +213,7 @@ def _fill(
     return rgb, second_at
 
 
-def lay(
-    canvas: Canvas, rings: Sequence[Ring], paint: Paint, rng: Generator, object_id: int, part_id: int = 0
-) -> None:
+def lay(canvas: Canvas, rings: Sequence[Ring], paint: Paint, rng: Generator, object_id: int, part_id: int = 0) -> None:
     """Paint an area and write its labels: it hides whatever was there."""
     cover, window = coverage(rings)
     if cover.size == 0:

@@ -34,12 +34,7 @@ def _ridge(rng: Generator, level: float, rough: float) -> NDArray[np.float64]:
     line = np.full_like(_WIDE, level)
     for octave in range(1, 5):
         waves = rng.uniform(0.5, 1.2) * octave
-        line += (
-            rough
-            / octave
-            * rng.uniform(0.3, 1)
-            * np.sin(_WIDE / SIDE * 2 * math.pi * waves + rng.uniform(0, 7))
-        )
+        line += rough / octave * rng.uniform(0.3, 1) * np.sin(_WIDE / SIDE * 2 * math.pi * waves + rng.uniform(0, 7))
     return np.stack([_WIDE, line], 1)
 
 
@@ -162,9 +157,7 @@ def _night(canvas: Canvas, rng: Generator, level: float) -> None:
 def _winter(canvas: Canvas, rng: Generator, level: float) -> None:
     _sky(canvas, rng, Paint(str(rng.choice(["grey", "blue", "pink"])), shade=1.12, fade=0.5))
     _peaks(canvas, rng, level, Paint(str(rng.choice(["grey", "purple"])), "plain", shade=0.9), caps=True)
-    _ground(
-        canvas, rng, "snow", level, Paint("white", str(rng.choice(["plain", "grainy", "wavy"])), None, 22), 8
-    )
+    _ground(canvas, rng, "snow", level, Paint("white", str(rng.choice(["plain", "grainy", "wavy"])), None, 22), 8)
 
 
 def _desert(canvas: Canvas, rng: Generator, level: float) -> None:
@@ -174,9 +167,7 @@ def _desert(canvas: Canvas, rng: Generator, level: float) -> None:
     color = str(rng.choice(["orange", "yellow", "brown"]))
     texture = str(rng.choice(["wavy", "grainy", "striped"]))
     _ground(canvas, rng, "sand", level, Paint(color, texture, None, float(rng.uniform(16, 26))), 10)
-    _ground(
-        canvas, rng, "sand", level + 40, Paint(color, texture, None, float(rng.uniform(16, 26)), 0.95), 14
-    )
+    _ground(canvas, rng, "sand", level + 40, Paint(color, texture, None, float(rng.uniform(16, 26)), 0.95), 14)
 
 
 def _sunset(canvas: Canvas, rng: Generator, level: float) -> None:

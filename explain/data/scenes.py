@@ -69,17 +69,12 @@ class Scene:
 
 def _turned(pieces: Sequence[Piece], angle: float) -> list[Piece]:
     turn = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
-    return [
-        replace(piece, rings=tuple((points @ turn, adds) for points, adds in piece.rings)) for piece in pieces
-    ]
+    return [replace(piece, rings=tuple((points @ turn, adds) for points, adds in piece.rings)) for piece in pieces]
 
 
-def _moved(
-    pieces: Sequence[Piece], scale: float | NDArray[np.float64], shift: NDArray[np.float64]
-) -> list[Piece]:
+def _moved(pieces: Sequence[Piece], scale: float | NDArray[np.float64], shift: NDArray[np.float64]) -> list[Piece]:
     return [
-        replace(piece, rings=tuple((points * scale + shift, adds) for points, adds in piece.rings))
-        for piece in pieces
+        replace(piece, rings=tuple((points * scale + shift, adds) for points, adds in piece.rings)) for piece in pieces
     ]
 
 
@@ -173,9 +168,7 @@ def _classes_json() -> str:
     layers = {
         column: {
             "category": category,
-            "classes": [
-                {"id": number, "name": name, "category": category} for number, name in enumerate(names, 1)
-            ],
+            "classes": [{"id": number, "name": name, "category": category} for number, name in enumerate(names, 1)],
         }
         for column, (category, names) in LAYERS.items()
     }
@@ -212,11 +205,7 @@ def _write_all(folder: Path, count: int, seed: int, progress: Callable[[int, int
 
 
 def _folder_of(column: str) -> str:
-    return (
-        column
-        if column == "images"
-        else f"{column.removesuffix('_mask').removesuffix('mask') or 'object'}_masks"
-    )
+    return column if column == "images" else f"{column.removesuffix('_mask').removesuffix('mask') or 'object'}_masks"
 
 
 def write_scenes(
@@ -254,9 +243,7 @@ def write_scenes(
     return target
 
 
-def scenes_folder(
-    count: int = 320, seed: int = 0, progress: Callable[[int, int], object] | None = None
-) -> Path:
+def scenes_folder(count: int = 320, seed: int = 0, progress: Callable[[int, int], object] | None = None) -> Path:
     """Return the folder of drawn scenes in the data folder, drawing them where they are not there yet."""
     folder = data_home() / f"scenes-{count}-{seed}-{VERSION}"
     if (folder / "index.csv").is_file():

@@ -140,9 +140,7 @@ def header_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def unique_images(
-    table: Table, root: Path, report: Report = refuse
-) -> list[tuple[Row, Path, tuple[int, int]]]:
+def unique_images(table: Table, root: Path, report: Report = refuse) -> list[tuple[Row, Path, tuple[int, int]]]:
     """Return rows with image file and (height, width); missing, unreadable and repeated ones are told."""
     found: list[tuple[Row, Path, tuple[int, int]]] = []
     first: dict[str, int] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from explain.data import as_localization
 from explain.errors import DataError, InputError, ModelError
 from explain.localization import metrics
 from explain.localization.boxes import image_maps
+from explain.localization.metrics import Score
 from explain.localization.protocols import Protocol, find_protocol
 from explain.localization.sweep import threshold_sweep
 from explain.nets.inputs import Batch, stream, suspicion
@@ -36,9 +37,9 @@ Progress = Callable[[str, int, int], None]
 class LocalizationResult:
     """Scores of one method under one protocol, with what was measured on each image."""
 
-    metrics: Mapping[str, Mapping[str, Mapping[str, metrics.Score]]]
+    metrics: Mapping[str, Mapping[str, Mapping[str, Score]]]
     """``metrics[method][protocol][name]``."""
-    baselines: Mapping[str, Mapping[str, metrics.Score]]
+    baselines: Mapping[str, Mapping[str, Score]]
     accuracy: Mapping[str, float | int]
     """``top1``, ``top5`` in percent, ``n``, ``classes``."""
     warnings: tuple[str, ...]
@@ -54,7 +55,7 @@ class LocalizationResult:
     residual: float = 0.0
 
     @property
-    def scores(self) -> Mapping[str, metrics.Score]:
+    def scores(self) -> Mapping[str, Score]:
         """The scores of the method under the protocol."""
         return self.metrics[self.method][self.protocol.name]
 
@@ -132,9 +133,7 @@ def evaluate_localization(
     data = _opened(dataset, limit)
     _check_frames(subject, data)
     thresholds = np.arange(rules.threshold_steps) / rules.threshold_steps
-    records, warnings = _measure(
-        subject, data, thresholds, batch_size, workers, checkpoint or Checkpoint(), progress
-    )
+    records, warnings = _measure(subject, data, thresholds, batch_size, workers, checkpoint or Checkpoint(), progress)
     fixed = int(np.argmin(np.abs(thresholds - rules.threshold)))
     scores, best = _scores(records["ious"], records["rank"], fixed, rules, seed)
     centre = np.stack(
@@ -214,7 +213,7 @@ def _check_frames(subject: Subject, data: LocalizationSet) -> None:
 
 def _scores(
     ious: NDArray[np.float64], ranks: NDArray[np.int64], fixed: int, rules: Protocol, seed: int
-) -> tuple[dict[str, metrics.Score], int]:
+) -> tuple[dict[str, Score], int]:
     at_fixed = ious[:, fixed]
     oracle, best = metrics.max_box_acc(ious, rules.iou, seed=seed)
     return {

@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Score", "best_ious", "centre_boxes", "classification_error", "gt_known", "max_box_acc", "proportion", "top_loc_error"]
+__all__ = [
+    "Score",
+    "best_ious",
+    "centre_boxes",
+    "classification_error",
+    "gt_known",
+    "max_box_acc",
+    "proportion",
+    "top_loc_error",
+]
 
 Z95 = 1.959963984540054
 

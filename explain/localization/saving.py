@@ -63,15 +63,13 @@ def write_result(result: LocalizationResult, folder: Path, *, config: Mapping[st
             name: {key: score.as_dict() for key, score in scores.items()} for name, scores in result.baselines.items()
         },
         "best_threshold": {result.method: {protocol.name: result.best_threshold}},
-        "curve": {
-            result.method: {protocol.name: {"thresholds": thresholds.tolist(), "accuracy": accuracy.tolist()}}
-        },
+        "curve": {result.method: {protocol.name: {"thresholds": thresholds.tolist(), "accuracy": accuracy.tolist()}}},
         "protocols": {protocol.name: protocol.as_dict()},
         "images": [_image(result, number, float(iou[number]), files.get(number)) for number in range(len(data))],
     }
     write_json(folder / "result.json", value)
     arrays = {key: records[key] for key in ("ious", "rank", "predicted", "boxes", "maps")}
-    np.savez_compressed(folder / "arrays" / "records.npz", **arrays)
+    np.savez_compressed(folder / "arrays" / "records.npz", **arrays)  # type: ignore[arg-type]  # the stub's keyword flag
     write_json(folder / "manifest.json", manifest)
 
 

@@ -8,6 +8,7 @@ the cost does not depend on the number of thresholds. Same rule as `explain.loca
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 import numpy as np
@@ -72,16 +73,17 @@ def threshold_sweep(maps: Tensor, thresholds: Tensor, *, workers: int = 1) -> Te
     return torch.from_numpy(boxes)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]  # numba is untyped
-def _find(parent: NDArray[np.int32], pixel: int) -> int:
+@numba.njit(cache=True, nogil=True)
+def _find(parent: NDArray[np.int32], pixel: int) -> Any:
+    """Return the root of a pixel's component, halving the path to it."""
     while parent[pixel] != pixel:
         parent[pixel] = parent[parent[pixel]]
         pixel = parent[pixel]
     return pixel
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
-def _join(parent: NDArray[np.int32], state: NDArray[np.int32], a: int, b: int) -> int:
+@numba.njit(cache=True, nogil=True)
+def _join(parent: NDArray[np.int32], state: NDArray[np.int32], a: int, b: int) -> Any:
     """Unite two roots, the larger one stays; state rows are size, first pixel, x0, y0, x1, y1 (inclusive)."""
     if state[a, 0] < state[b, 0]:
         a, b = b, a
@@ -95,51 +97,58 @@ def _join(parent: NDArray[np.int32], state: NDArray[np.int32], a: int, b: int) -
     return a
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
-def _sweep(levels: NDArray[np.int32], count: int, boxes: NDArray[np.int64]) -> None:
-    """Fill ``boxes[t]`` for masks ``levels > t``; ``levels`` = number of thresholds that lie below the pixel."""
-    height, width = levels.shape
-    flat = levels.ravel()
+@numba.njit(cache=True, nogil=True)
+def _by_level(flat: NDArray[np.int32], count: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Counting sort: pixels by level, in raster order within one, and where each level begins."""
     starts = np.zeros(count + 2, np.int64)
     for level in flat:
         starts[level + 1] += 1
     starts = np.cumsum(starts)
-    order = np.empty(flat.size, np.int32)  # counting sort: pixels by level, raster order within one
+    order = np.empty(flat.size, np.int32)
     fill = starts.copy()
     for pixel in range(flat.size):
         order[fill[flat[pixel]]] = pixel
         fill[flat[pixel]] += 1
-    parent = np.full(flat.size, -1, np.int32)
-    state = np.empty((flat.size, 6), np.int32)
+    return order, starts
+
+
+@numba.njit(cache=True, nogil=True)
+def _enter(pixel: int, height: int, width: int, parent: NDArray[np.int32], state: NDArray[np.int32]) -> Any:
+    """Let a pixel in, unite it with its neighbours that are in, and return the root of its component."""
+    y, x = pixel // width, pixel % width
+    parent[pixel] = pixel
+    state[pixel, 0] = 1
+    state[pixel, 1] = pixel
+    state[pixel, 2] = state[pixel, 4] = x
+    state[pixel, 3] = state[pixel, 5] = y
+    root = pixel
+    for row in range(max(y - 1, 0), min(y + 2, height)):
+        for column in range(max(x - 1, 0), min(x + 2, width)):
+            other = row * width + column
+            if parent[other] >= 0:
+                found = _find(parent, other)
+                if found != root:
+                    root = _join(parent, state, root, found)
+    return root
+
+
+@numba.njit(cache=True, nogil=True)
+def _sweep(levels: NDArray[np.int32], count: int, boxes: NDArray[np.int64]) -> None:
+    """Fill ``boxes[t]`` for masks ``levels > t``; ``levels`` = number of thresholds that lie below the pixel."""
+    height, width = levels.shape
+    order, starts = _by_level(levels.ravel(), count)
+    parent = np.full(levels.size, -1, np.int32)
+    state = np.empty((levels.size, 6), np.int32)
     best = -1
     for level in range(count, 0, -1):
         for place in range(starts[level], starts[level + 1]):
-            pixel = order[place]
-            y, x = pixel // width, pixel % width
-            parent[pixel] = pixel
-            state[pixel, 0] = 1
-            state[pixel, 1] = pixel
-            state[pixel, 2] = state[pixel, 4] = x
-            state[pixel, 3] = state[pixel, 5] = y
-            root = pixel
-            for dy in range(-1, 2):
-                for dx in range(-1, 2):
-                    if 0 <= y + dy < height and 0 <= x + dx < width:
-                        other = (y + dy) * width + x + dx
-                        if other != pixel and parent[other] >= 0:
-                            found = _find(parent, other)
-                            if found != root:
-                                root = _join(parent, state, root, found)
+            root = _enter(order[place], height, width, parent, state)
             # Components only grow, so the largest so far is beaten only by one that was just touched. Of a tie, the
             # one that starts first wins; the champion itself may have been swallowed.
-            if best < 0:
+            best = root if best < 0 else _find(parent, best)
+            larger = state[root, 0] > state[best, 0]
+            if larger or (state[root, 0] == state[best, 0] and state[root, 1] < state[best, 1]):
                 best = root
-            else:
-                best = _find(parent, best)
-                if state[root, 0] > state[best, 0] or (
-                    state[root, 0] == state[best, 0] and state[root, 1] < state[best, 1]
-                ):
-                    best = root
         if best >= 0:
             boxes[level - 1, 0] = state[best, 2]
             boxes[level - 1, 1] = state[best, 3]

@@ -52,7 +52,9 @@ def gap_features(
         else:
             several = isinstance(images, Sequence) and not isinstance(images, str)
             sources = list(images) if several else [images]
-            batches = (tensor for _, tensor in stream(sources, subject.transform, batch_size=batch_size, workers=workers))  # type: ignore[assignment]
+            batches = (
+                tensor for _, tensor in stream(sources, subject.transform, batch_size=batch_size, workers=workers)
+            )  # type: ignore[assignment]
         for batch in batches:
             rows.append(stop_at(subject.model, layer, subject.placed(batch), call=call).float().mean((2, 3)).cpu())
     return torch.cat(rows)
@@ -100,9 +102,7 @@ def linear_head(
         raise InputError(f"labels {found[:5]}… do not fit {number} classes: at least two classes, indices from 0")
     first = subject.placed(as_batch(images[:1], subject.transform).tensor)
     traced = trace(subject.model, first)
-    features = gap_features(
-        subject, images, traced.layer, call=traced.call, batch_size=batch_size, workers=workers
-    )
+    features = gap_features(subject, images, traced.layer, call=traced.call, batch_size=batch_size, workers=workers)
     weight, bias = _fit_logistic(features.double(), targets, number, l2)
     place = subject.device
     head = (weight.float().to(place), bias.float().to(place))
@@ -125,9 +125,9 @@ def _fit_logistic(features: Tensor, targets: Tensor, classes: int, l2: float) ->
         def closure() -> Tensor:
             optimizer.zero_grad()
             loss = F.cross_entropy(standard @ weight.T + bias, targets) + l2 * weight.square().sum() / classes
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss
 
-        optimizer.step(closure)  # type: ignore[arg-type]  # the stub wants float, torch takes the loss tensor
+        optimizer.step(closure)
     folded = (weight / spread).detach()
     return folded, (bias - folded @ centre).detach()

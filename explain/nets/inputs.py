@@ -15,7 +15,16 @@ from torch import Tensor
 from explain.errors import DataError, ExplainError, InputError
 from explain.types import Geometry
 
-__all__ = ["Batch", "Preprocess", "as_batch", "describe_transform", "read_image", "recognise", "stream", "suspicion"]
+__all__ = [
+    "Batch",
+    "Preprocess",
+    "as_batch",
+    "describe_transform",
+    "read_image",
+    "recognise",
+    "stream",
+    "suspicion",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -46,6 +55,7 @@ class Preprocess:
     crop_from: int | None = None
 
     def __call__(self, image: Image.Image) -> Tensor:
+        """Return the input tensor of a picture."""
         picture = image.convert("RGB")
         resample = _RESAMPLING[self.interpolation]
         if self.crop_from is None:
@@ -151,14 +161,20 @@ def read_image(source: Any) -> Image.Image:
             raise DataError(f"a picture cannot be decoded: {error}") from None
         return source
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] not in (3, 4)):
+        if (
+            source.dtype != np.uint8
+            or source.ndim not in (2, 3)
+            or (source.ndim == 3 and source.shape[2] not in (3, 4))
+        ):
             raise InputError(
                 f"an array of {source.dtype} {source.shape} is no picture: give uint8 (height, width, 3),"
                 " or a preprocessed torch tensor (b, c, h, w)"
             )
         return Image.fromarray(source)
     if not isinstance(source, (str, Path)):
-        raise InputError(f"cannot read an image from {type(source).__name__}: give a path, PIL image, uint8 array or tensor")
+        raise InputError(
+            f"cannot read an image from {type(source).__name__}: give a path, PIL image, uint8 array or tensor"
+        )
     try:
         with Image.open(source) as opened:
             opened.load()
@@ -168,7 +184,9 @@ def read_image(source: Any) -> Image.Image:
     except IsADirectoryError:
         raise DataError(f"image {source} is a folder: give a file") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"image {source} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}") from None
+        raise DataError(
+            f"image {source} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from None
 
 
 def as_batch(images: Any, transform: Callable[[Image.Image], Tensor] | None) -> Batch:
@@ -251,7 +269,7 @@ def stream(
     from torch.utils.data import DataLoader, Subset
 
     data = _Decoded(images, transform)
-    rest = Subset(data, range(start, len(data)))  # type: ignore[arg-type]  # any map-style object will do
+    rest: Subset[Tensor] = Subset(data, range(start, len(data)))  # type: ignore[arg-type]  # any map-style object will do
     position = start
     try:
         # A generator of its own: the loader draws a seed, which must not come from the user's.
@@ -263,9 +281,7 @@ def stream(
         raise type(error)(str(error).strip().splitlines()[-1].removeprefix(f"{_full_name(error)}: ")) from None
     except RuntimeError as error:
         if "stack expects each tensor to be equal size" in str(error):
-            raise InputError(
-                "images come out of the transform in different sizes: let it resize to one size"
-            ) from None
+            raise InputError("images come out of the transform in different sizes: let it resize to one size") from None
         raise
 
 
@@ -277,7 +293,9 @@ def suspicion(images: Tensor) -> str | None:
     """Return a warning if preprocessed images look unnormalised, else None."""
     low, high = float(images.min()), float(images.max())
     if low >= 0 and high > 20:
-        return f"the input looks unnormalised (values {low:.3g} to {high:.3g}): most networks want (x / 255 - mean) / std"
+        return (
+            f"the input looks unnormalised (values {low:.3g} to {high:.3g}): most networks want (x / 255 - mean) / std"
+        )
     if low >= 0 and high <= 1:
         return f"the input looks unnormalised (values {low:.3g} to {high:.3g}): most networks want (x - mean) / std"
     return None

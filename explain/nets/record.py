@@ -61,6 +61,7 @@ class Head:
     output: int
 
     def __call__(self, feature_map: Tensor) -> Tensor:
+        """Return the logits ``(b, classes)`` of a map ``(b, c, h, w)``."""
         # The first call may work in place, which a leaf that requires grad would refuse.
         slots: dict[int, Any] = {0: feature_map.clone()}
 
@@ -154,7 +155,13 @@ class Recorder(TorchFunctionMode):
         self._count = 0
 
     def _record(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Any, ...], *, single: bool
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        results: tuple[Any, ...],
+        *,
+        single: bool,
     ) -> None:
         inputs = [value for value in _leaves((args, kwargs)) if isinstance(value, Tensor)]
         if not any(id(value) in self._slots for value in inputs):
@@ -239,7 +246,15 @@ class Recorder(TorchFunctionMode):
             raise ModelError(f"the output has batch {logits.shape[0]}, the map at {self._name} {self._map.shape[0]}")
         head = Head(tuple(self._calls), self._slots[id(logits)])
         candidates, owners = tuple(self._candidates.items()), tuple(self._owners)
-        return Trace(self._name, self._map.detach(), head, logits.detach(), candidates, owners, self._calls_of[self._name])
+        return Trace(
+            self._name,
+            self._map.detach(),
+            head,
+            logits.detach(),
+            candidates,
+            owners,
+            self._calls_of[self._name],
+        )
 
 
 def logits_of(output: Any) -> Tensor:

@@ -210,7 +210,8 @@ def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification models."""
     from torchvision import models
 
-    return models.list_models(module=models)
+    names: list[str] = models.list_models(module=models)
+    return names
 
 
 def _from_torchvision(name: str, weights: str | Path) -> Subject:
@@ -221,7 +222,7 @@ def _from_torchvision(name: str, weights: str | Path) -> Subject:
         raise ModelError(
             f"unknown model {name!r}{near(name, [*names, 'demo'])}; `explain models` lists all, or give module:callable"
         )
-    default = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]  # every weights enum has it
+    default = models.get_model_weights(name).DEFAULT
     categories = tuple(default.meta["categories"])
     # GoogLeNet and Inception come with auxiliary classifiers that only training uses, and warn of slow initialisation.
     # Their published weights want the transform that the network applies to its input.
@@ -245,7 +246,9 @@ def _from_torchvision(name: str, weights: str | Path) -> Subject:
 
 
 def load_weights(model: nn.Module, path: Path, name: str = "the model") -> None:
-    """Load a state dict (``.pth`` or ``.safetensors``) strictly; a ``state_dict`` entry and ``module.`` prefixes are undone.
+    """Load a state dict (``.pth`` or ``.safetensors``) strictly.
+
+    An entry ``state_dict`` or ``model`` is looked into, and the prefix ``module.`` is dropped.
 
     Raises
     ------
@@ -288,7 +291,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"weights {path} cannot be read as tensors only: {first}") from None
-    except Exception as error:  # noqa: BLE001  # safetensors raises its own kind, which is no subclass of the above
+    except Exception as error:  # safetensors raises its own kind, which is no subclass of the above
         raise ModelError(f"weights {path} cannot be read: {error}") from None
     if not isinstance(state, dict):
         raise ModelError(f"weights {path} hold a {type(state).__name__}, not a state dict")
@@ -326,12 +329,14 @@ def _from_callable(spec: str) -> Subject:
 
 def _call(made: Any, spec: str) -> Any:
     if not callable(made):
-        raise ModelError(f"{spec} is a {type(made).__name__}: it must be a module, a subject or a function without arguments")
+        raise ModelError(
+            f"{spec} is a {type(made).__name__}: it must be a module, a subject or a function without arguments"
+        )
     try:
         return made()
     except ExplainError:
         raise
-    except Exception as error:  # noqa: BLE001  # the user's own code
+    except Exception as error:  # the user's own code
         raise ModelError(f"{spec}() failed: {type(error).__name__}: {error}") from error
 
 
@@ -354,7 +359,7 @@ def _import(place: str) -> Any:
     sys.modules[name] = module  # dataclasses look modules up there
     try:
         specification.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001  # the user's own code
+    except Exception as error:  # the user's own code
         del sys.modules[name]
         raise ModelError(f"{place} failed: {type(error).__name__}: {error}") from error
     return module

@@ -100,7 +100,7 @@ def check_layer(model: nn.Module, layer: str) -> None:
         raise ModelError(f"the model has no layer {layer!r}{near(layer, names) or '; try `explain doctor MODEL`'}")
 
 
-class Stop(Exception):  # noqa: N818  # not an error: it ends a forward pass once the layer's output is known
+class Stop(Exception):  # not an error: it ends a forward pass once the layer's output is known
     """Ends a forward pass at a layer; carries the output."""
 
     def __init__(self, value: Tensor) -> None:

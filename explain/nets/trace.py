@@ -48,7 +48,10 @@ class HeadProbe:
         if not self.additivity < float("inf"):
             return "the logits do not depend on the map (a head of zeros?)"
         if self.permutation >= EXACT:
-            return f"the head sees positions, not only the map's mean (permutation changes logits by {self.permutation:.2g})"
+            return (
+                "the head sees positions, not only the map's mean"
+                f" (permutation changes logits by {self.permutation:.2g})"
+            )
         return f"the head pools the map but is not affine in its mean (additivity error {self.additivity:.2g})"
 
 
@@ -224,5 +227,6 @@ def require_exact(probe: HeadProbe, layer: str) -> None:
     if not probe.exact:
         raise ModelError(
             f"no exact class activation map at {layer}: {probe.reason}; use a network that ends in global average"
-            " pooling and one linear layer, or give this trunk such a head with explain.nets.linear_head(subject, images, labels)"
+            " pooling and one linear layer, or give this trunk such a head with"
+            " explain.nets.linear_head(subject, images, labels)"
         )

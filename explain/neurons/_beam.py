@@ -179,9 +179,7 @@ def _hopeful(work: Any, shared: int, pixels: int, active: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _offer(
-    table: Any, work: Any, shared: int, pixels: int, active: int, slot: int, op: int, concept: int
-) -> None:
+def _offer(table: Any, work: Any, shared: int, pixels: int, active: int, slot: int, op: int, concept: int) -> None:
     """Put a formula behind all of equal score, unless it is too weak or one of them has the same cells."""
     limit, count = len(work.score), work.beam[_COUNT, 0]
     score = shared / (active + pixels - shared)
@@ -288,9 +286,7 @@ def _fill_vectors(table: Any, work: Any, own: Any, slot: int, parent: int, op: i
 
 
 @njit(cache=True, nogil=True)
-def _add_cell(
-    indptr: Any, indices: Any, vectors: Any, slot: int, cell: int, pixels: int, shared: int
-) -> None:
+def _add_cell(indptr: Any, indices: Any, vectors: Any, slot: int, cell: int, pixels: int, shared: int) -> None:
     for at in range(indptr[cell], indptr[cell + 1]):
         vectors[0, slot, indices[at]] += pixels
         vectors[1, slot, indices[at]] += shared

@@ -98,9 +98,7 @@ def _distinct_columns(
 
 
 @njit(cache=True, nogil=True)
-def _free_slot(
-    maps: NDArray[np.int32], slots: Ints, first: Ints, pixel: int
-) -> Any:  # pragma: no cover - compiled
+def _free_slot(maps: NDArray[np.int32], slots: Ints, first: Ints, pixel: int) -> Any:  # pragma: no cover - compiled
     """Return the slot that holds this pixel's column, or the empty one where it belongs."""
     mixed = np.uint64(1469598103934665603)
     for layer in range(maps.shape[0]):

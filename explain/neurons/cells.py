@@ -166,9 +166,7 @@ class CellBuilder:
         """
         found = image_cells(image) if isinstance(image, Labels) else image
         if self._local and found.local.shape != self._local[0].shape:
-            raise InputError(
-                f"label maps of {found.local.shape} after {self._local[0].shape}: use one resolution"
-            )
+            raise InputError(f"label maps of {found.local.shape} after {self._local[0].shape}: use one resolution")
         row = [self._numbers.setdefault(key, len(self._numbers)) for key in found.keys]
         self._counts.extend([0] * (len(self._numbers) - len(self._counts)))
         for number, count in zip(row, found.counts.tolist(), strict=True):
@@ -194,9 +192,7 @@ def build_index(concepts: Sequence[Concept], labels: Iterable[Labels]) -> CellIn
     return builder.finish()
 
 
-def _unite(
-    concepts: tuple[Concept, ...], tables: Sequence[tuple[list[bytes], Ints]]
-) -> tuple[Cells, list[Ints]]:
+def _unite(concepts: tuple[Concept, ...], tables: Sequence[tuple[list[bytes], Ints]]) -> tuple[Cells, list[Ints]]:
     """Unite tables of (keys, counts); return the cells in order and the new number of each old row."""
     order = sorted({key for keys, _ in tables for key in keys})
     place = {key: number for number, key in enumerate(order)}
@@ -209,9 +205,7 @@ def _unite(
     indices = np.frombuffer(b"".join(order), ">i4").astype(np.int32)
     if len(indices) and not (indices.min() >= 0 and indices.max() < len(concepts)):
         wrong = indices[(indices < 0) | (indices >= len(concepts))][0]
-        raise InputError(
-            f"labels name concept {wrong}, but there are {len(concepts)} concepts (numbers from 0)"
-        )
+        raise InputError(f"labels name concept {wrong}, but there are {len(concepts)} concepts (numbers from 0)")
     indptr = np.cumsum([0, *(len(key) // 4 for key in order)], dtype=np.int64)
     return Cells(concepts, counts, indptr, indices), maps
 
@@ -244,9 +238,7 @@ def cell_map(source: Cells, target: Cells) -> Ints:
     try:
         return np.array([place[key] for key in _keys(source)], np.int64)
     except KeyError:
-        raise InputError(
-            "the table of cells does not hold all cells of the shard: merge the shards first"
-        ) from None
+        raise InputError("the table of cells does not hold all cells of the shard: merge the shards first") from None
 
 
 def merge_indexes(indexes: Sequence[CellIndex]) -> CellIndex:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explain.errors import InputError, ModelError
-from explain.neurons.cells import CellIndex
-from explain.neurons.counts import CountAccumulator, UnitCounts
-from explain.neurons.thresholds import TopValues
 from explain.nets.inputs import stream
 from explain.nets.record import eval_mode
 from explain.nets.subject import Subject
 from explain.nets.tap import Tap
+from explain.neurons.cells import CellIndex
+from explain.neurons.counts import CountAccumulator, UnitCounts
+from explain.neurons.thresholds import TopValues
 from explain.runs import Checkpoint
 from explain.types import ProbeSet
 
@@ -65,7 +65,9 @@ class Examples:
         """Return examples of no images."""
         shape = (units, count)
         return Examples(
-            torch.full(shape, -torch.inf), torch.full(shape, -1, dtype=torch.int64), torch.zeros(*shape, *grid)
+            torch.full(shape, -torch.inf),
+            torch.full(shape, -1, dtype=torch.int64),
+            torch.zeros(*shape, *grid),
         )
 
     def updated(self, indices: range, maps: Tensor, thresholds: Tensor) -> Examples:
@@ -89,9 +91,7 @@ class Examples:
 def layer_maps(job: Job, start: int = 0) -> Iterator[tuple[range, Tensor]]:
     """Yield ``(indices, maps float32 (b, u, h, w))`` of the layer over the probe set, on the model's device."""
     subject = job.subject
-    batches = stream(
-        job.probe.images, subject.transform, batch_size=job.batch_size, workers=job.workers, start=start
-    )
+    batches = stream(job.probe.images, subject.transform, batch_size=job.batch_size, workers=job.workers, start=start)
     whole = torch.from_numpy(job.units).to(subject.device)
     for indices, tensor in batches:
         with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [job.layer], clone=True) as tap:
@@ -206,9 +206,7 @@ def count_active(
     return counts.finish(), best
 
 
-def _from_kept(
-    pieces: list[tuple[Tensor, Tensor, Tensor]], job: Job, units: int
-) -> Iterator[tuple[range, Tensor]]:
+def _from_kept(pieces: list[tuple[Tensor, Tensor, Tensor]], job: Job, units: int) -> Iterator[tuple[range, Tensor]]:
     """Yield kept maps as dense batches; what was not kept is -inf, which is active nowhere."""
     if not pieces:
         return

@@ -166,9 +166,7 @@ class CountAccumulator:
         self._settled, self._waiting = len(self._pieces[0][0]), 0
 
 
-def count_units(
-    maps: Tensor, thresholds: Tensor, cell_ids: NDArray[np.int64] | Tensor, cells: int
-) -> UnitCounts:
+def count_units(maps: Tensor, thresholds: Tensor, cell_ids: NDArray[np.int64] | Tensor, cells: int) -> UnitCounts:
     """Count the active pixels of one batch per unit and cell.
 
     Parameters
@@ -231,9 +229,7 @@ def _taps(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
     place = ((torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5).clamp(0, old - 1)
     near = place.round()
     share = (place - near).abs()
-    far = near + torch.sign(
-        place - near
-    )  # the same as near where the share is 0, so that infinities do no harm
+    far = near + torch.sign(place - near)  # the same as near where the share is 0, so that infinities do no harm
     return near.long(), far.long(), share.float()
 
 
@@ -243,13 +239,9 @@ def _count_pieces(
     _check_maps(maps, thresholds)
     ids = torch.as_tensor(cell_ids)
     if ids.ndim != 3 or len(ids) != len(maps):
-        raise InputError(
-            f"cell ids must be ({len(maps)}, H, W) for {len(maps)} images, got {tuple(ids.shape)}"
-        )
+        raise InputError(f"cell ids must be ({len(maps)}, H, W) for {len(maps)} images, got {tuple(ids.shape)}")
     if ids.numel() and not -1 <= int(ids.min()) <= int(ids.max()) < cells:
-        raise InputError(
-            f"cell ids run from {int(ids.min())} to {int(ids.max())}, but there are {cells} cells"
-        )
+        raise InputError(f"cell ids run from {int(ids.min())} to {int(ids.max())}, but there are {cells} cells")
     # Cells are renumbered within the batch: few enough to count without sorting the pixels.
     table, local = torch.unique(ids.to(maps.device, torch.int64), return_inverse=True)
     local = local.flatten()

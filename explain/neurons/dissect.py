@@ -19,16 +19,16 @@ from torch import Tensor, nn
 
 from explain.data import as_probe
 from explain.errors import DataError, InputError, ModelError
-from explain.neurons.cells import CellBuilder, CellIndex
-from explain.neurons.collect import Examples, Job, Progress, as_maps, collect_thresholds, count_active
-from explain.neurons.counts import UnitCounts
-from explain.neurons.search import SearchResult, beam_search, ceiling
-from explain.neurons.thresholds import rank
 from explain.nets.inputs import stream
 from explain.nets.record import eval_mode
 from explain.nets.subject import Subject, as_subject
 from explain.nets.tap import Tap, check_layer
 from explain.nets.trace import trace
+from explain.neurons.cells import CellBuilder, CellIndex
+from explain.neurons.collect import Examples, Job, Progress, as_maps, collect_thresholds, count_active
+from explain.neurons.counts import UnitCounts
+from explain.neurons.search import SearchResult, beam_search, ceiling
+from explain.neurons.thresholds import rank
 from explain.runs import Checkpoint
 from explain.types import ProbeSet
 
@@ -116,7 +116,8 @@ class NeuronRun:
         if full:
             before = f" (such as {self.before})" if self.before else ""
             found.append(
-                f"{len(full)} of {len(self.units)} units saturate: more than {self.quantile:g} of their values equal their"
+                f"{len(full)} of {len(self.units)} units saturate: more than {self.quantile:g} of their values equal"
+                " their"
                 f" maximum, so nothing lies above the threshold; explain a layer before the activation{before} instead"
             )
         if len(still) > len(full):
@@ -127,9 +128,8 @@ class NeuronRun:
         """Return units by falling IoU as text; ``count=None``: all."""
         rows = [f"{'unit':>5}  {'IoU':>6}  {'best concept':<24} {'IoU':>6}  formula"]
         for unit in sorted(self.units, key=lambda unit: (-unit.iou, unit.unit))[:count]:
-            rows.append(
-                f"{unit.unit:>5}  {unit.iou:>6.4f}  {(unit.label or '-')[:24]:<24} {unit.score:>6.4f}  {unit.formula or '-'}"
-            )
+            best = (unit.label or "-")[:24]
+            rows.append(f"{unit.unit:>5}  {unit.iou:>6.4f}  {best:<24} {unit.score:>6.4f}  {unit.formula or '-'}")
         return "\n".join(rows)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -213,7 +213,17 @@ def dissect(
     k = rank(quantile, len(probe_set) * grid[0] * grid[1])
     index = _index(probe_set, resolution, tell)
     job = Job(
-        subject, probe_set, layer, chosen, grid, quantile, batch_size, workers, keep_bytes, checkpoint or Checkpoint(), tell
+        subject,
+        probe_set,
+        layer,
+        chosen,
+        grid,
+        quantile,
+        batch_size,
+        workers,
+        keep_bytes,
+        checkpoint or Checkpoint(),
+        tell,
     )
     thresholds, pieces = collect_thresholds(job)
     counts, best = count_active(job, thresholds, index, pieces, examples)
@@ -261,9 +271,7 @@ def _opened(probe: Any, limit: int | None) -> ProbeSet:
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give at least 1 image")
     if limit is not None and limit < len(found):
-        found = replace(
-            found, images=found.images[:limit], names=found.names[:limit], hash=f"{found.hash}:{limit}"
-        )
+        found = replace(found, images=found.images[:limit], names=found.names[:limit], hash=f"{found.hash}:{limit}")
     return found
 
 
@@ -284,9 +292,7 @@ def _squashing(subject: Subject, probe: ProbeSet) -> Subject:
     return replace(subject, transform=replace(known, crop_from=None))
 
 
-def _layer(
-    subject: Subject, probe: ProbeSet, layer: str | None
-) -> tuple[str, int, tuple[int, int], str | None]:
+def _layer(subject: Subject, probe: ProbeSet, layer: str | None) -> tuple[str, int, tuple[int, int], str | None]:
     """Return the layer's name, units and grid from the first image, and the layer before its activation if known."""
     _, first = next(stream(probe.images[:1], subject.transform, batch_size=1))
     first = subject.placed(first)

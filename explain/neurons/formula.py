@@ -179,9 +179,7 @@ def check_names(formula: Formula, known: Iterable[str]) -> None:
     names = set(known)
     for name in leaves(formula):
         if name not in names:
-            raise InputError(
-                f"unknown concept {name!r} in formula {_text(formula)}{near(name, sorted(names))}"
-            )
+            raise InputError(f"unknown concept {name!r} in formula {_text(formula)}{near(name, sorted(names))}")
 
 
 def _text(formula: Formula, around: int = _OR) -> str:

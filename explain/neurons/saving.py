@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from explain.errors import RunError
+from explain.nets.inputs import read_image
 from explain.neurons.cells import formula_cells, save_cells
 from explain.neurons.counts import active_masks
 from explain.neurons.dissect import NeuronRun
 from explain.neurons.formula import parse
-from explain.nets.inputs import read_image
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
 __all__ = ["neuron_config", "save_run", "write_run"]
@@ -60,7 +60,11 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
         "neurons",
         config=config or settings,
         model={**run.subject.describe(), "layer": run.layer},
-        data={"name": run.probe.name, "path": str(run.probe.root) if run.probe.root else None, "hash": run.probe.hash},
+        data={
+            "name": run.probe.name,
+            "path": str(run.probe.root) if run.probe.root else None,
+            "hash": run.probe.hash,
+        },
     )
     save_cells(run.index.cells, folder / "arrays" / "cells.npz")
     np.savez_compressed(
@@ -142,7 +146,8 @@ def _units(run: NeuronRun, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
     """Yield each unit's top images with the unit's and the formula's mask as packed bits."""
-    assert run.index is not None and run.examples is not None  # noqa: S101  # checked by write_run
+    assert run.index is not None  # both were checked by write_run
+    assert run.examples is not None
     for place, unit in enumerate(run.units):
         numbers = run.examples.images[place]
         present = (numbers >= 0).nonzero().flatten()

@@ -128,10 +128,7 @@ def beam_search(
             if progress is not None:
                 progress(done, len(units))
     names = tuple(Leaf(concept.name) for concept in cells.concepts)
-    return [
-        _result(names, output[unit].tolist(), active, beam)
-        for unit, active in enumerate(units.active.tolist())
-    ]
+    return [_result(names, output[unit].tolist(), active, beam) for unit, active in enumerate(units.active.tolist())]
 
 
 def ceiling(cells: Cells, units: UnitCounts) -> NDArray[np.float64]:
@@ -162,9 +159,7 @@ def _result(names: tuple[Leaf, ...], rows: list[list[int]], active: int, beam: i
         return SearchResult(None, 0.0, 0, active, 0, 0, (), ())
     by_length = tuple(row for row in scored[beam:] if row is not None)
     best = found[0]
-    return SearchResult(
-        best.formula, best.iou, best.length, active, best.intersection, best.pixels, by_length, found
-    )
+    return SearchResult(best.formula, best.iou, best.length, active, best.intersection, best.pixels, by_length, found)
 
 
 def _scored(names: tuple[Leaf, ...], row: list[int], active: int) -> Scored | None:

@@ -172,9 +172,7 @@ def merge_top_values(a: TopValues, b: TopValues) -> TopValues:
         The two do not count towards the same total.
     """
     if (a.quantile, a.count) != (b.quantile, b.count):
-        raise InputError(
-            f"the top {a.quantile} of {a.count} values cannot be merged with {b.quantile} of {b.count}"
-        )
+        raise InputError(f"the top {a.quantile} of {a.count} values cannot be merged with {b.quantile} of {b.count}")
     state = a.state()
     merged = TopValues(len(state["values"]), a.quantile, a.count, a.bound().device)
     merged.restore(state)

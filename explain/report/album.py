@@ -53,9 +53,7 @@ def make_album(folder: Path, files: Iterable[str | None], prefix: str, *, budget
         )
     notes = []
     if side:
-        notes.append(
-            f"Pictures are shown with at most {side} pixels a side; the run folder has the full ones."
-        )
+        notes.append(f"Pictures are shown with at most {side} pixels a side; the run folder has the full ones.")
     if len(read) < len(wanted):
         notes.append(f"{len(wanted) - len(read)} of {len(wanted)} pictures are missing from the run folder.")
     return Album(classes, sizes, "\n".join(rules), notes)

@@ -1,4 +1,7 @@
-"""Image → maps. (`explain.cam` is `explain.saliency.cam.cam`: no package gives a function the name of its module.)"""
+"""Image → maps.
+
+`explain.cam` is `explain.saliency.cam.cam`: no package gives out a function under the name of one of its modules.
+"""
 
 from explain.saliency.cam import watch
 

@@ -23,7 +23,8 @@ from torch import nn
 def make(bias=True, flat=False):
     torch.manual_seed(0)
     trunk = nn.Sequential(nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.ReLU())
-    tail = [nn.Flatten(), nn.Linear(8 * 14 * 14, 11)] if flat else [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 11)]
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 11)]
+    tail = [nn.Flatten(), nn.Linear(8 * 14 * 14, 11)] if flat else pooled
     return nn.Sequential(trunk, *tail)
 
 def subject():
@@ -158,7 +159,9 @@ def test_localize_prints_accuracy_first_and_writes_the_contract(run, net, scenes
 
 def test_neurons_writes_the_contract_and_report_makes_the_page_again(run, net, scenes, tmp_path):
     out = tmp_path / "neurons"
-    code, text, err = run("neurons", f"{net}:subject", "--data", scenes, "--length", 3, "--quantile", 0.02, "--out", out)
+    code, text, err = run(
+        "neurons", f"{net}:subject", "--data", scenes, "--length", 3, "--quantile", 0.02, "--out", out
+    )
     assert code == 0, err
     assert "8 units" in text
     with (out / "units.csv").open(newline="") as handle:
@@ -227,7 +230,17 @@ def test_models_and_doctor_and_data_check(run, net, scenes):
     code, text, err = run("doctor", f"{net}:subject", "--data", scenes, "--limit", "4")
     assert code == 0, err
     assert len(text.strip().splitlines()) == 10
-    for word in ("versions", "device", "map", "exact CAM", "residual", "transform", "accuracy", "speed", "estimate"):
+    for word in (
+        "versions",
+        "device",
+        "map",
+        "exact CAM",
+        "residual",
+        "transform",
+        "accuracy",
+        "speed",
+        "estimate",
+    ):
         assert re.search(f"^{word}", text, re.MULTILINE)
     code, text, _ = run("data", "check", recipe_path("scenes") / "sample")
     assert code == 0
@@ -267,7 +280,12 @@ def test_unknown_model_layer_class_and_options(run, net, scenes, tmp_path):
 def test_weights_that_do_not_fit(run, tmp_path):
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "w.pth")
     photo = sample_photos()[0].path
-    refused(run("image", "resnet18", photo, "--weights", tmp_path / "w.pth"), "do not fit resnet18", "bn1.weight", "conv1.weight is")
+    refused(
+        run("image", "resnet18", photo, "--weights", tmp_path / "w.pth"),
+        "do not fit resnet18",
+        "bn1.weight",
+        "conv1.weight is",
+    )
     refused(run("image", "resnet18", photo, "--weights", tmp_path / "none.pth"), "none.pth do not exist")
     (tmp_path / "text.pth").write_text("hello")
     refused(run("image", "resnet18", photo, "--weights", tmp_path / "text.pth"), "cannot be read")
@@ -276,7 +294,10 @@ def test_weights_that_do_not_fit(run, tmp_path):
 def test_heads_without_exact_maps_are_refused_with_the_reason(run, net, scenes, tmp_path):
     photo = sample_photos()[0].path
     refused(run("image", f"{net}:flat", photo), "no exact class activation map", "sees positions", "linear_head")
-    refused(run("localize", f"{net}:flat", "--data", scenes, "--out", tmp_path / "o"), "no exact class activation map")
+    refused(
+        run("localize", f"{net}:flat", "--data", scenes, "--out", tmp_path / "o"),
+        "no exact class activation map",
+    )
     refused(run("image", f"{net}:bare", photo), "transform")
 
 

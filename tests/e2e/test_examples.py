@@ -30,7 +30,10 @@ def test_worked_example_is_what_the_first_page_says(capsys):
     assert "0.56875" in page
     assert maps.scores[0].tolist() == pytest.approx([0.56875, 1.05])
     assert maps.values[0].sum((1, 2)).tolist() == pytest.approx([9.1, 16.8])
-    for row in ("0.6  2.2  1.3  0.1          0.8  2.8  1.6  0.8", "0.4  0    0    0            3.2  0    0    0"):
+    for row in (
+        "0.6  2.2  1.3  0.1          0.8  2.8  1.6  0.8",
+        "0.4  0    0    0            3.2  0    0    0",
+    ):
         assert row in page
     assert maps.values[0, :, 1].flatten().tolist() == pytest.approx([0.6, 2.2, 1.3, 0.1, 0.8, 2.8, 1.6, 0.8])
     assert "[0, 0, 3, 3]" in page

@@ -107,8 +107,6 @@ def best_in_grammar(unit, concepts, length) -> float:
     for step in range(length):
         best = max([best, *(dense_iou(unit, mask) for mask in level.values())])
         if step + 1 < length:
-            new = [
-                apply(op, g, c) for g in level.values() for c in concepts for op in ("OR", "AND", "AND NOT")
-            ]
+            new = [apply(op, g, c) for g in level.values() for c in concepts for op in ("OR", "AND", "AND NOT")]
             level = {mask.tobytes(): mask for mask in new}
     return best

@@ -22,7 +22,10 @@ small = st.tuples(st.integers(1, 7), st.integers(1, 7))
 
 @pytest.mark.filterwarnings("ignore:1 map.* nowhere positive")
 @settings(deadline=None, max_examples=200)
-@given(small.flatmap(lambda shape: arrays(np.int8, shape, elements=st.integers(-2, 4))), st.sampled_from([0, 0.2, 0.25, 0.5, 0.75]))
+@given(
+    small.flatmap(lambda shape: arrays(np.int8, shape, elements=st.integers(-2, 4))),
+    st.sampled_from([0, 0.2, 0.25, 0.5, 0.75]),
+)
 def test_boxes_equal_those_of_flood_fill(plane, threshold):
     ((found,),) = explain.locate(saliency(plane[None, None]), threshold)
     expected = box_at(plane.astype(np.float32), threshold)
@@ -91,7 +94,10 @@ def test_every_image_and_class_has_its_box_and_score():
 @pytest.mark.parametrize("scale", [1e-30, 1e20])
 def test_boxes_do_not_depend_on_the_scale(scale):
     plane = np.random.default_rng(0).standard_normal((1, 1, 9, 9)).astype(np.float32)
-    assert explain.locate(saliency(plane))[0][0].xyxy.tolist() == explain.locate(saliency(plane * np.float32(scale)))[0][0].xyxy.tolist()
+    assert (
+        explain.locate(saliency(plane))[0][0].xyxy.tolist()
+        == explain.locate(saliency(plane * np.float32(scale)))[0][0].xyxy.tolist()
+    )
 
 
 def test_what_cannot_be_cut():
@@ -122,7 +128,9 @@ def as_boxes(rows, frame="input"):
     return Boxes(xyxy, torch.zeros(len(xyxy)), frame)
 
 
-corners = st.tuples(*[st.integers(0, 6)] * 4).map(lambda c: [min(c[0], c[2]), min(c[1], c[3]), max(c[0], c[2]), max(c[1], c[3])])
+corners = st.tuples(*[st.integers(0, 6)] * 4).map(
+    lambda c: [min(c[0], c[2]), min(c[1], c[3]), max(c[0], c[2]), max(c[1], c[3])]
+)
 
 
 @settings(deadline=None, max_examples=100)

@@ -459,7 +459,15 @@ def test_autocast():
 
 def test_train_mode_models_are_explained_in_eval_mode():
     torch.manual_seed(0)
-    layers = [Conv2d(3, 6, 3), BatchNorm2d(6), ReLU(), AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(), Linear(6, 4)]
+    layers = [
+        Conv2d(3, 6, 3),
+        BatchNorm2d(6),
+        ReLU(),
+        AdaptiveAvgPool2d(1),
+        Flatten(),
+        nn.Dropout(),
+        Linear(6, 4),
+    ]
     model = Sequential(*layers)
     x = noise(4, 3, 9, 9)
     expected = explain.cam(copy.deepcopy(model).eval(), x, "top4")

@@ -38,9 +38,7 @@ def random_labels(seed, images=4, layers=3, size=(5, 6), count=5, ignore=0.2):
 
 
 def as_dict(cells):
-    rows = [
-        tuple(cells.indices[a:b].tolist()) for a, b in zip(cells.indptr[:-1], cells.indptr[1:], strict=True)
-    ]
+    rows = [tuple(cells.indices[a:b].tolist()) for a, b in zip(cells.indptr[:-1], cells.indptr[1:], strict=True)]
     return dict(zip(rows, cells.counts.tolist(), strict=True))
 
 
@@ -91,9 +89,7 @@ def test_merged_shards_equal_one_pass(seed, first):
     assert same(merged.cells, whole.cells)
     assert same(merged, whole)
     numbers = cell_map(right.cells, whole.cells)
-    assert [whole.cells.labels(new) for new in numbers] == [
-        right.cells.labels(m) for m in range(len(right.cells))
-    ]
+    assert [whole.cells.labels(new) for new in numbers] == [right.cells.labels(m) for m in range(len(right.cells))]
 
 
 def test_a_concept_of_two_layers_counts_once():

@@ -22,9 +22,7 @@ def folder(tmp_path):
         "ignored": {},
     }
     (tmp_path / "classes.json").write_text(json.dumps(classes))
-    (tmp_path / "index.csv").write_text(
-        "image,mask\na.png,masks/a.png\nb.png,masks/b.png\nc.png,masks/c.png\n"
-    )
+    (tmp_path / "index.csv").write_text("image,mask\na.png,masks/a.png\nb.png,masks/b.png\nc.png,masks/c.png\n")
     (tmp_path / "images.csv").write_text("image,class_index\na.png,0\nb.png,1\nc.png,2\n")
     (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na.png,0,0,50,40\n")
     return tmp_path

@@ -29,8 +29,7 @@ def probe(seed, images=4, units=3, grid=(3, 4), ties=False):
     """Labels, maps and thresholds; with ties, many values equal the threshold."""
     rng = np.random.default_rng(seed)
     labels = [
-        Labels(rng.integers(-1, 4, (2, *SIZE)).astype(np.int32), (), rng.random(SIZE) < 0.1)
-        for _ in range(images)
+        Labels(rng.integers(-1, 4, (2, *SIZE)).astype(np.int32), (), rng.random(SIZE) < 0.1) for _ in range(images)
     ]
     maps = rng.standard_normal((images, units, *grid)).astype(np.float32)
     maps = np.round(maps * 2) / np.float32(3) if ties else maps
@@ -92,9 +91,7 @@ def test_interpolate_gives_the_same_masks(seed, grid):
 @given(st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 40))
 def test_upsampled_values_stay_between_their_corners(seed, old, new):
     rng = np.random.default_rng(seed)
-    maps = torch.from_numpy(
-        (rng.standard_normal((3, old, old)) * 10 ** rng.uniform(-9, 9)).astype(np.float32)
-    )
+    maps = torch.from_numpy((rng.standard_normal((3, old, old)) * 10 ** rng.uniform(-9, 9)).astype(np.float32))
     large = upsample(maps, (new, new))
     assert (large.amax((1, 2)) <= maps.amax((1, 2))).all()
     assert (large.amin((1, 2)) >= maps.amin((1, 2))).all()
@@ -153,9 +150,7 @@ def test_shards_with_tables_of_their_own_merge():
     shards = [build_index(CONCEPTS, labels[:2]), build_index(CONCEPTS, labels[2:])]
     table = merge_cells(shards[0].cells, shards[1].cells)
     parts = [
-        count_units(part, limits, stacked(shard), len(shard.cells)).mapped(
-            cell_map(shard.cells, table), len(table)
-        )
+        count_units(part, limits, stacked(shard), len(shard.cells)).mapped(cell_map(shard.cells, table), len(table))
         for part, shard in zip((maps[:2], maps[2:]), shards, strict=True)
     ]
     got = merge_counts(parts, len(table))

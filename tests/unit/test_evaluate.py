@@ -74,7 +74,9 @@ def test_shifted_truth_scores_nothing():
     moved = [(image, label, [[x0 + 5, y0 + 5, x1 + 5, y1 + 5]]) for image, label, [(x0, y0, x1, y1)] in ITEMS]
     found = values(explain.evaluate_localization(Bright(), moved))
     assert (found["gt_known"], found["top1_loc_error"], found["top1_cls_error"]) == (0, 100, 0)
-    several = [(image, label, [*wrong, *right]) for (image, label, wrong), (_, _, right) in zip(moved, ITEMS, strict=True)]
+    several = [
+        (image, label, [*wrong, *right]) for (image, label, wrong), (_, _, right) in zip(moved, ITEMS, strict=True)
+    ]
     assert values(explain.evaluate_localization(Bright(), several))["gt_known"] == 100  # any box will do
 
 
@@ -109,12 +111,25 @@ def test_pictures_have_boxes_in_their_own_pixels():
     items = []
     for label, (x0, y0, x1, y1) in zip(LABELS[:6], BOXES, strict=False):
         array = (spot(label, (x0, y0, x1, y1)).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-        items.append((Image.fromarray(array).resize((SIDE * 4, SIDE * 2), 0), label, [(4 * x0, 2 * y0, 4 * x1, 2 * y1)]))
+        items.append(
+            (
+                Image.fromarray(array).resize((SIDE * 4, SIDE * 2), 0),
+                label,
+                [(4 * x0, 2 * y0, 4 * x1, 2 * y1)],
+            )
+        )
     found = explain.evaluate_localization(Subject(Bright(), PLAIN), items)
     assert values(found)["gt_known"] == 100
     assert np.abs(found.records["boxes"] - [boxes[0] for _, _, boxes in items]).max() <= 4
     crop = Subject(Bright(), replace(PLAIN, size=(20, 20), crop_from=SIDE))
-    square = [(image.resize((72, 72), 0), label, [(3 * BOXES[n][0], 3 * BOXES[n][1], 3 * BOXES[n][2], 3 * BOXES[n][3])]) for n, (image, label, _) in enumerate(items)]
+    square = [
+        (
+            image.resize((72, 72), 0),
+            label,
+            [(3 * BOXES[n][0], 3 * BOXES[n][1], 3 * BOXES[n][2], 3 * BOXES[n][3])],
+        )
+        for n, (image, label, _) in enumerate(items)
+    ]
     assert values(explain.evaluate_localization(crop, square))["gt_known"] == 100
 
 
@@ -205,7 +220,11 @@ def test_an_interrupted_run_goes_on(tmp_path):
         explain.evaluate_localization(Bright(), ITEMS, batch_size=4, checkpoint=checkpoint, progress=interrupt)
     seen = []
     result = explain.evaluate_localization(
-        Bright(), ITEMS, batch_size=4, checkpoint=checkpoint, progress=lambda stage, done, total: seen.append(done)
+        Bright(),
+        ITEMS,
+        batch_size=4,
+        checkpoint=checkpoint,
+        progress=lambda stage, done, total: seen.append(done),
     )
     assert seen == [16, 20, 24, 28, 30]
     equal_records(result, expected)
@@ -220,15 +239,38 @@ KEYS = {"gt_known", "top1_loc_error", "top5_loc_error", "top1_cls_error", "top5_
 
 
 def test_a_run_folder_keeps_the_contract(tmp_path):
-    pictures = [(Image.fromarray(((image + 0.5).permute(1, 2, 0).numpy() * 255).astype(np.uint8)), label, boxes) for image, label, boxes in ITEMS]
+    pictures = [
+        (Image.fromarray(((image + 0.5).permute(1, 2, 0).numpy() * 255).astype(np.uint8)), label, boxes)
+        for image, label, boxes in ITEMS
+    ]
     subject = Subject(Bright(), PLAIN, ("red", "green", "blue"), "bright")
     result = explain.evaluate_localization(subject, pictures)
     assert result.save(tmp_path / "run") == tmp_path / "run"
     found = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert {"schema", "kind", "manifest", "accuracy", "metrics", "baselines", "best_threshold", "curve", "protocols", "images"} <= set(found)
+    assert {
+        "schema",
+        "kind",
+        "manifest",
+        "accuracy",
+        "metrics",
+        "baselines",
+        "best_threshold",
+        "curve",
+        "protocols",
+        "images",
+    } <= set(found)
     assert (found["schema"], found["kind"]) == (1, "localization")
     assert found["manifest"] == json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert set(found["manifest"]) == {"schema", "kind", "command", "created", "config", "model", "data", "versions"}
+    assert set(found["manifest"]) == {
+        "schema",
+        "kind",
+        "command",
+        "created",
+        "config",
+        "model",
+        "data",
+        "versions",
+    }
     assert found["manifest"]["model"]["hash"] == subject.hash()
     assert found["manifest"]["model"]["layer"] == "trunk"
     assert found["manifest"]["data"] == {"name": "items", "path": None, "hash": result.data.hash}
@@ -249,7 +291,9 @@ def test_a_run_folder_keeps_the_contract(tmp_path):
     }  # fmt: skip
     files = [row["file"] for row in found["images"] if row["file"]]
     assert len(files) == 24
-    assert all(Image.open(tmp_path / "run" / file).size == (SIDE, SIDE) for file in files)
+    for file in files:
+        with Image.open(tmp_path / "run" / file) as shown:
+            assert shown.size == (SIDE, SIDE)
     with np.load(tmp_path / "run" / "arrays" / "records.npz") as stored:
         assert np.array_equal(stored["ious"], result.records["ious"])
         assert set(stored.files) == {"ious", "rank", "predicted", "boxes", "maps"}
@@ -260,7 +304,9 @@ def test_a_run_folder_keeps_the_contract(tmp_path):
 
 
 def test_an_image_without_a_box_is_saved_as_none(tmp_path):
-    result = explain.evaluate_localization(Bright(), [(torch.full((3, 8, 8), -1.0), 0, [(0, 0, 4, 4)]), ITEMS[0][:1] and (spot(0, (0, 0, 4, 4), 8), 0, [(0, 0, 4, 4)])])
+    box = (0, 0, 4, 4)
+    items = [(torch.full((3, 8, 8), -1.0), 0, [box]), (spot(0, box, 8), 0, [box])]
+    result = explain.evaluate_localization(Bright(), items)
     result.save(tmp_path / "deep" / "run")
     images = json.loads((tmp_path / "deep" / "run" / "result.json").read_text())["images"]
     assert [row["box"] for row in images] == [None, [0, 0, 4, 4]]

@@ -108,9 +108,7 @@ def test_parse_reads_what_str_prints(formula):
 
 @given(formulas(letters))
 def test_canonical_form_means_the_same(formula):
-    assert np.array_equal(
-        evaluate(formula, MASKS.__getitem__), evaluate(canonical(formula), MASKS.__getitem__)
-    )
+    assert np.array_equal(evaluate(formula, MASKS.__getitem__), evaluate(canonical(formula), MASKS.__getitem__))
     assert str(canonical(canonical(formula))) == str(canonical(formula))
 
 

@@ -225,7 +225,11 @@ def test_pictures_need_a_transform(tmp_path):
 
 @pytest.mark.parametrize(
     "transform",
-    [lambda image: np.zeros((3, 8, 8)), lambda image: torch.zeros(8, 8), lambda image: torch.zeros(3, 8, 8).byte()],
+    [
+        lambda image: np.zeros((3, 8, 8)),
+        lambda image: torch.zeros(8, 8),
+        lambda image: torch.zeros(3, 8, 8).byte(),
+    ],
 )
 def test_transforms_that_return_no_image(transform):
     with pytest.raises(InputError, match="the transform returned"):

@@ -25,19 +25,21 @@ THRESHOLDS = np.arange(20) / 20
 @pytest.mark.parametrize(
     ("hits", "n", "low", "high"),
     [
-        # Wilson (1927) without continuity correction: statsmodels' proportion_confint(..., method="wilson")
-        (5, 10, 23.6593090512564, 76.3406909487436),
-        (0, 10, 0.0, 27.7532799862889),
-        (10, 10, 72.2467200137111, 100.0),
-        (1, 1, 20.6543291474009, 100.0),
-        (43, 100, 33.7355892, 52.7845155),
+        # Newcombe (1998), Two-sided confidence intervals for the single proportion, table I, method 3
+        (81, 263, 25.53, 36.62),
+        (15, 148, 6.24, 16.05),
+        (0, 20, 0.0, 16.11),
+        (1, 29, 0.61, 17.18),
+        # n = p n: 1 / (1 + z^2) and the like
+        (1, 1, 100 / (1 + 3.841459), 100.0),
+        (0, 10, 0.0, 100 * 3.841459 / 13.841459),
     ],
 )
 def test_wilson_intervals(hits, n, low, high):
     score = proportion(np.arange(n) < hits)
     assert score.value == pytest.approx(100 * hits / n)
-    assert score.low == pytest.approx(low, abs=1e-4)
-    assert score.high == pytest.approx(high, abs=1e-4)
+    assert score.low == pytest.approx(low, abs=0.006)
+    assert score.high == pytest.approx(high, abs=0.006)
     # The bounds solve |p - q| = z sqrt(q (1 - q) / n).
     for bound in (score.low, score.high):
         q = bound / 100

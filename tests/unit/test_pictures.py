@@ -68,9 +68,7 @@ def test_a_flat_map_gives_one_colour(value):
 
 
 def test_a_given_scale_is_kept():
-    assert np.array_equal(
-        colorize(np.array([[1.0, 2.0]]), 0.0, 2.0)[0, 1], colorize(np.array([[0.0, 1.0]]))[0, 1]
-    )
+    assert np.array_equal(colorize(np.array([[1.0, 2.0]]), 0.0, 2.0)[0, 1], colorize(np.array([[0.0, 1.0]]))[0, 1])
 
 
 def test_a_map_without_two_dimensions_is_refused():
@@ -179,6 +177,4 @@ def test_save_and_notebook(tmp_path):
 
 def test_img_tag_carries_the_picture_and_escapes_its_text():
     tag = as_img_tag(photo(), alt='a "quote" <b>')
-    assert re.fullmatch(
-        r'<img src="data:image/webp;base64,[\w+/=]+" width="120" height="80" alt="[^"<>]*" .*>', tag
-    )
+    assert re.fullmatch(r'<img src="data:image/webp;base64,[\w+/=]+" width="120" height="80" alt="[^"<>]*" .*>', tag)

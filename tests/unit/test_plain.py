@@ -65,9 +65,7 @@ def probe(tmp_path):
     Image.fromarray(PART).save(root / "masks" / "a_part.png")
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(root / "masks" / "b.png")
     (root / "classes.json").write_text(json.dumps(CLASSES))
-    write(
-        root, "image,mask,part_mask,scene,texture,split", "a.png,masks/a.png,masks/a_part.png,street,,train"
-    )
+    write(root, "image,mask,part_mask,scene,texture,split", "a.png,masks/a.png,masks/a_part.png,street,,train")
     with (root / "index.csv").open("a") as file:
         file.write("b.png,masks/b.png,,beach,dog,test\n")
     return root
@@ -120,9 +118,7 @@ def test_labels_are_a_literal_reading(probe):
         assert labels.maps.dtype == np.int32
         ignored = np.zeros(size, bool)
         for layer, (column, ids) in enumerate([("mask", MASK), ("part_mask", PART)]):
-            small = np.asarray(
-                Image.fromarray(ids.astype(np.int32)).resize(size[::-1], Image.Resampling.NEAREST)
-            )
+            small = np.asarray(Image.fromarray(ids.astype(np.int32)).resize(size[::-1], Image.Resampling.NEAREST))
             for y in range(size[0]):
                 for x in range(size[1]):
                     identity = int(small[y, x])
@@ -164,9 +160,7 @@ def test_labels_travel_to_workers(probe):
 def test_the_hash_follows_tables_and_file_sizes(probe):
     before = open_probe(probe).hash
     assert before == open_probe(probe).hash
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)).save(
-        probe / "images" / "b.png"
-    )
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)).save(probe / "images" / "b.png")
     assert open_probe(probe).hash != before
 
 
@@ -458,9 +452,7 @@ def test_shared_mask_equals_a_literal_reading():
                 assert expected == (data.concepts[got[y, x]].name if got[y, x] >= 0 else None)
 
 
-@pytest.mark.parametrize(
-    ("name", "images", "boxes"), [("wsol-ilsvrc-val", 600, 998), ("imagenet-sample", 1000, 0)]
-)
+@pytest.mark.parametrize(("name", "images", "boxes"), [("wsol-ilsvrc-val", 600, 998), ("imagenet-sample", 1000, 0)])
 def test_shared_localization_packs(name, images, boxes):
     data = open_localization(pack(name))
     assert len(data) == images

@@ -89,7 +89,10 @@ def test_overwriting_replaces_only_at_the_end(tmp_path):
 
 
 def test_bad_input_leaves_nothing(tmp_path):
-    with pytest.raises(ExplainError, match="bad input"), run_folder(tmp_path / "a" / "b" / "run", config=CONFIG) as folder:
+    with (
+        pytest.raises(ExplainError, match="bad input"),
+        run_folder(tmp_path / "a" / "b" / "run", config=CONFIG) as folder,
+    ):
         (folder.path / "half.txt").write_text("half")
         raise ExplainError("bad input")
     assert list(tmp_path.iterdir()) == []
@@ -216,9 +219,15 @@ def test_json(tmp_path):
 
 
 def test_manifests_say_what_is_needed_to_repeat_a_run():
-    manifest = make_manifest("image", config={"a": 1}, model={"name": "m"}, data={"hash": "h"}, command=["explain", "image"])
+    manifest = make_manifest(
+        "image", config={"a": 1}, model={"name": "m"}, data={"hash": "h"}, command=["explain", "image"]
+    )
     assert manifest["schema"] == SCHEMA
-    assert (manifest["kind"], manifest["command"], manifest["config"]) == ("image", ["explain", "image"], {"a": 1})
+    assert (manifest["kind"], manifest["command"], manifest["config"]) == (
+        "image",
+        ["explain", "image"],
+        {"a": 1},
+    )
     assert (manifest["model"], manifest["data"]) == ({"name": "m"}, {"hash": "h"})
     assert {"python", "explain", "torch", "numpy"} <= set(manifest["versions"])
     assert manifest["created"].endswith("+00:00")

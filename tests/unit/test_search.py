@@ -32,9 +32,7 @@ def as_cells(masks, active):
     maps = np.where(masks, np.arange(len(masks))[:, None], -1).astype(np.int32)[:, None]
     index = build_index(names, [Labels(maps)])
     ids = index.cell_ids(0)[0]
-    return index.cells, unit_counts(
-        np.array([np.bincount(ids[unit], minlength=len(index.cells)) for unit in active])
-    )
+    return index.cells, unit_counts(np.array([np.bincount(ids[unit], minlength=len(index.cells)) for unit in active]))
 
 
 def text(chain):
@@ -66,9 +64,7 @@ def described(found):
 )
 def test_beam_equals_the_search_on_dense_masks(seed, concepts, length, beam, least):
     masks, active, cells, units = problem(seed, concepts)
-    for unit, got in zip(
-        active, beam_search(cells, units, length=length, beam=beam, min_pixels=least), strict=True
-    ):
+    for unit, got in zip(active, beam_search(cells, units, length=length, beam=beam, min_pixels=least), strict=True):
         best, kept = dense_beam(unit, list(masks), length, beam, least)
         assert described(got.beam) == [(text(one.chain), one.iou, len(one.chain)) for one in kept]
         assert described(got.by_length) == [(text(one.chain), one.iou, len(one.chain)) for one in best]

@@ -106,7 +106,8 @@ def state(model):
         "names": [name for name, _ in model.named_modules()],
         "training": [module.training for module in model.modules()],
         "hooks": [
-            [len(getattr(module, kind)) for kind in vars(module) if kind.endswith("_hooks")] for module in model.modules()
+            [len(getattr(module, kind)) for kind in vars(module) if kind.endswith("_hooks")]
+            for module in model.modules()
         ],
         "values": {name: value.clone() for name, value in model.state_dict().items()},
         "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
@@ -195,12 +196,18 @@ def test_two_threads_share_a_model():
         for n, x in enumerate(images):
             try:
                 got = run(x)
-                if not torch.allclose(got.values, expected[n].values) or not torch.equal(got.classes, expected[n].classes):
+                if not torch.allclose(got.values, expected[n].values) or not torch.equal(
+                    got.classes, expected[n].classes
+                ):
                     wrong.append((n, "wrong"))
             except Exception as error:
                 wrong.append((n, repr(error)))
 
-    for runs in [(lambda x: explain.cam(model, x, "top2"),) * 2, (watched, watched), (watched, lambda x: explain.cam(model, x, "top2"))]:
+    for runs in [
+        (lambda x: explain.cam(model, x, "top2"),) * 2,
+        (watched, watched),
+        (watched, lambda x: explain.cam(model, x, "top2")),
+    ]:
         threads = [threading.Thread(target=work, args=(run,)) for run in runs]
         for thread in threads:
             thread.start()

@@ -187,7 +187,10 @@ def test_a_part_that_is_itself_called_module(tmp_path):
 
 
 def test_half_precision_weights_become_those_of_the_model(tmp_path):
-    torch.save({key: value.half() if value.is_floating_point() else value for key, value in tiny(1).state_dict().items()}, tmp_path / "w.pth")
+    torch.save(
+        {key: value.half() if value.is_floating_point() else value for key, value in tiny(1).state_dict().items()},
+        tmp_path / "w.pth",
+    )
     target = tiny(2)
     load_weights(target, tmp_path / "w.pth")
     assert target[0].weight.dtype == torch.float32
@@ -195,7 +198,10 @@ def test_half_precision_weights_become_those_of_the_model(tmp_path):
 
 def test_weights_that_do_not_fit(tmp_path):
     state = tiny().state_dict()
-    torch.save({"0.weight": state["0.weight"], "4.weight": torch.zeros(5, 2), "extra": torch.zeros(1)}, tmp_path / "w.pth")
+    torch.save(
+        {"0.weight": state["0.weight"], "4.weight": torch.zeros(5, 2), "extra": torch.zeros(1)},
+        tmp_path / "w.pth",
+    )
     model = tiny()
     before = model[0].weight.clone()
     with pytest.raises(ModelError) as caught:
