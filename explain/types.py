@@ -8,6 +8,7 @@ network saw) or ``"original"`` (the image file).
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,8 +155,13 @@ class Saliency:
         return saliency_picture(self, index, boxes=boxes)
 
     def show(self, index: int = 0) -> None:
-        """Show image ``index`` with its maps (in a notebook: the last expression of a cell shows all)."""
-        self.picture(index).show()
+        """Show image ``index`` with its maps: in the notebook where there is one, else in the system's viewer."""
+        picture = self.picture(index)
+        notebook = sys.modules.get("IPython")
+        if notebook is not None and notebook.get_ipython() is not None:
+            notebook.display.display(picture)
+        else:
+            picture.show()
 
     def save(self, path: str | Path, index: int = 0) -> Path:
         """Write the picture of image ``index``; the format follows the name's ending."""

@@ -52,7 +52,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             print(f"explain: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            print("explain: interrupted; what was done is kept, --resume continues", file=sys.stderr)
+            print("explain: interrupted; the same command with --resume goes on", file=sys.stderr)
             sys.exit(130)
 
     return run

@@ -25,6 +25,7 @@ def demo(
     out: opt.Out = Path("runs/demo"),
     scenes: Annotated[int, typer.Option(min=40, help="scenes to draw; a quarter is held out")] = 320,
     device: opt.Device = "auto",
+    resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Explain photos, score localization on drawn scenes, explain the neurons: a pretrained network, no download."""
@@ -35,7 +36,10 @@ def demo(
     subject = opt.open_subject(opt.ModelOptions("demo", device=device))
     config = {"model": subject.describe(), "scenes": scenes, "seed": SEED}
     console = Console()
-    with run_folder(out, config=config, overwrite=overwrite) as folder:
+    with run_folder(out, config=config, overwrite=overwrite, resume=resume) as folder:
+        if folder.done:
+            console.print(f"{out} is complete already; report: {out / 'report.html'}")
+            return
         for part in ("photos", "localization", "neurons"):
             (folder.path / part).mkdir(exist_ok=True)
         console.rule("1. photos: classes, exact class activation maps, boxes")
@@ -43,9 +47,9 @@ def demo(
         with progress_bars() as progress:
             drawn = scenes_folder(scenes, SEED, progress=lambda done, total: progress("scenes", done, total))
         console.rule("2. localization: a linear head on the frozen trunk, scored on held-out scenes")
-        _localization(subject, drawn, folder.path / "localization", console)
+        result = _localization(subject, drawn, folder.path / "localization", console)
         console.rule("3. neurons: a formula of concepts for every unit of the last map")
-        _neurons(subject, drawn, folder.path / "neurons", console)
+        run = _neurons(subject, drawn, folder.path / "neurons", console)
         manifest = make_manifest("demo", config=config, model=subject.describe())
         parts = ["photos", "localization", "neurons"]
         write_json(
@@ -54,6 +58,8 @@ def demo(
         )
         write_json(folder.path / "manifest.json", manifest)
         render(folder.path)
+    console.rule("what was found")
+    console.print(found_table(photos, result, run))
     console.print(f"report: {out / 'report.html'}")
 
 
@@ -101,7 +107,7 @@ def _iou(box: Sequence[float] | None, truth: Sequence[float] | None) -> float | 
     return float(best_ious(np.array([box]), np.array([truth]))[0]) if box is not None else 0.0
 
 
-def _localization(subject: Any, drawn: Path, folder: Path, console: Console) -> None:
+def _localization(subject: Any, drawn: Path, folder: Path, console: Console) -> Any:
     from explain.data import open_localization
     from explain.localization import evaluate_localization
     from explain.localization.saving import write_result
@@ -118,9 +124,10 @@ def _localization(subject: Any, drawn: Path, folder: Path, console: Console) -> 
         result = evaluate_localization(fitted, test, progress=progress)
     write_result(result, folder)
     print_result(console, result)
+    return result
 
 
-def _neurons(subject: Any, drawn: Path, folder: Path, console: Console) -> None:
+def _neurons(subject: Any, drawn: Path, folder: Path, console: Console) -> Any:
     from explain.neurons.dissect import dissect
     from explain.neurons.saving import write_run
 
@@ -128,3 +135,25 @@ def _neurons(subject: Any, drawn: Path, folder: Path, console: Console) -> None:
         run = dissect(subject, None, drawn, length=3, progress=progress)
     write_run(run, folder)
     print_run(console, run, 12)
+    return run
+
+
+def found_table(photos: Sequence[dict[str, Any]], result: Any, run: Any) -> Table:
+    """Return what the three parts found, a line each."""
+    right = sum(photo["top1_right"] for photo in photos)
+    reached = sum(photo["box_iou"] is not None and photo["box_iou"] >= 0.5 for photo in photos)
+    known, centre = result.scores["gt_known"], result.baselines["centre"]["gt_known"]
+    facts = run.summary()
+    best = max(run.units, key=lambda unit: unit.iou)
+    table = Table("job", "question", "answer")
+    table.add_row("image", "is the best class right?", f"for {right} of {len(photos)} photos")
+    table.add_row("", "does its box lie on the one drawn by hand (IoU 0.5)?", f"for {reached} of {len(photos)}")
+    accuracy, n = result.accuracy["top1"], result.accuracy["n"]
+    table.add_row("localization", f"accuracy on {n} held-out scenes", f"{accuracy:.1f} %")
+    table.add_row("", "box of the true class found (GT-known)", f"{known} %; centre box {centre.value:.1f} %")
+    table.add_row(
+        "neurons", "units that detect one concept (IoU > .04)", f"{facts['interpretable']} of {facts['units']}"
+    )
+    table.add_row("", "mean IoU with 1 concept, with up to 3", f"{facts['mean_score']:.3f}, {facts['mean_iou']:.3f}")
+    table.add_row("", "best described unit", f"{best.unit}: {best.formula} (IoU {best.iou:.2f})")
+    return table

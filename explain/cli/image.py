@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from explain.cli import options as opt
+from explain.cli.progress import progress_bars
 from explain.errors import DataError, InputError
 
 __all__ = ["explain_images", "find_images", "image", "image_table"]
@@ -35,6 +37,8 @@ def image(
     std: opt.Std = None,
     device: opt.Device = "auto",
     batch_size: opt.BatchSize = 32,
+    workers: opt.Workers = 0,
+    seed: opt.Seed = 0,
     limit: opt.Limit = None,
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
@@ -50,7 +54,7 @@ def image(
     wanted = parse_classes(classes)
     console = Console()
     if out is None:
-        rows, _ = explain_images(subject, paths, wanted, None, batch_size=batch_size)
+        rows, _ = explain_images(subject, paths, wanted, None, batch_size=batch_size, workers=workers)
         console.print(image_table(rows))
         console.print("pictures and a report: add --out DIR")
         return
@@ -59,10 +63,14 @@ def image(
         "images": [str(path) for path in paths],
         "classes": classes,
         "method": method,
+        "seed": seed,
     }
     with run_folder(out, config=config, overwrite=overwrite, resume=resume) as folder:
         if not folder.done:
-            rows, facts = explain_images(subject, paths, wanted, folder.path, batch_size=batch_size)
+            with progress_bars() as progress:
+                rows, facts = explain_images(
+                    subject, paths, wanted, folder.path, batch_size=batch_size, workers=workers, progress=progress
+                )
             write_image_run(folder.path, rows, facts, config)
             console.print(image_table(rows))
             render(folder.path)
@@ -106,21 +114,33 @@ def parse_classes(text: str) -> Any:
 
 
 def explain_images(
-    subject: Any, paths: Sequence[Path], classes: Any, folder: Path | None, *, batch_size: int = 32
+    subject: Any,
+    paths: Sequence[Path],
+    classes: Any,
+    folder: Path | None,
+    *,
+    batch_size: int = 32,
+    workers: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Map pictures batch by batch; write their pictures into ``folder`` and return rows for JSON, and facts."""
     from explain.localization import locate
+    from explain.nets.inputs import read_image
     from explain.saliency.cam import cam
 
     rows: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"residual": 0.0}
     for start in range(0, len(paths), batch_size):
         part = list(paths[start : start + batch_size])
-        maps = cam(subject, part, classes, batch_size=batch_size)
+        with ThreadPoolExecutor(max(1, workers)) as readers:  # Pillow decodes outside Python's lock
+            photos = list(readers.map(read_image, part))
+        maps = cam(subject, photos, classes, batch_size=batch_size)
         boxes = locate(maps)
         facts |= {"layer": maps.layer, "exact": maps.exact, "residual": max(facts["residual"], maps.residual)}
         for index, path in enumerate(part):
             rows.append(_image_row(maps, index, boxes[index], path, start + index, folder))
+            if progress is not None:
+                progress("images", len(rows), len(paths))
     return rows, facts
 
 

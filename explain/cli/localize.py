@@ -42,6 +42,8 @@ def localize(
     from explain.report import render
     from explain.runs import run_folder
 
+    with progress_bars() as progress:
+        opt.prepare_scenes(data, progress)
     labelled = as_localization(data)
     subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
     config = {

@@ -48,6 +48,8 @@ def neurons(
     from explain.report import render
     from explain.runs import run_folder
 
+    with progress_bars() as progress:
+        opt.prepare_scenes(data, progress)
     probe = as_probe(data)
     subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
     settings = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from explain.errors import InputError
 from explain.nets.subject import Subject, import_attribute, load
 
-__all__ = ["ModelOptions", "auto_device", "open_subject", "parse_range"]
+__all__ = ["ModelOptions", "auto_device", "open_subject", "parse_range", "prepare_scenes"]
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="torchvision name, module:callable, FILE.py:callable, or demo")
@@ -27,7 +28,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 BatchSize = Annotated[int, typer.Option(min=1, help="images per forward pass")]
 Workers = Annotated[int, typer.Option(min=0, help="processes that decode images")]
 Seed = Annotated[int, typer.Option(help="of everything random")]
-Limit = Annotated[int | None, typer.Option(help="use the first N images")]
+Limit = Annotated[int | None, typer.Option(min=1, help="use the first N images")]
 Out = Annotated[Path, typer.Option(help="run folder to write")]
 Resume = Annotated[bool, typer.Option("--resume", help="continue an interrupted run")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the run that is there, once this one is done")]
@@ -60,6 +61,14 @@ def open_subject(options: ModelOptions) -> Subject:
         std=_numbers("--std", options.std) if options.std else None,
     )
     return replace(subject, name=options.model) if subject.name in ("model", "") else subject
+
+
+def prepare_scenes(data: str, progress: Callable[[str, int, int], None]) -> None:
+    """Draw the scenes, with progress, where they are asked for and not there yet."""
+    if data == "scenes":
+        from explain.data.scenes import scenes_folder
+
+        scenes_folder(progress=lambda done, total: progress("scenes", done, total))
 
 
 def auto_device(name: str) -> str:

@@ -68,8 +68,8 @@ def write_result(result: LocalizationResult, folder: Path, *, config: Mapping[st
         "images": [_image(result, number, float(iou[number]), files.get(number)) for number in range(len(data))],
     }
     write_json(folder / "result.json", value)
-    arrays = {key: records[key] for key in ("ious", "rank", "predicted", "boxes", "maps")}
-    np.savez_compressed(folder / "arrays" / "records.npz", **arrays)  # type: ignore[arg-type]  # the stub's keyword flag
+    arrays: Any = {key: records[key] for key in ("ious", "rank", "predicted", "boxes", "maps")}
+    np.savez_compressed(folder / "arrays" / "records.npz", **arrays)
     write_json(folder / "manifest.json", manifest)
 
 

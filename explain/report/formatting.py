@@ -39,10 +39,13 @@ def integer(value: float | None) -> str:
     return _MISSING if value is None else _signed(f"{round(value):,}".replace(",", "\u202f"))
 
 
-def formula(text: str | None) -> Markup:
-    """Return a formula with its operators set apart; each name is isolated, so that any script reads well."""
+def formula(text: str | None, instead: str = "never fires") -> Markup:
+    """Return a formula with its operators set apart; each name is isolated, so that any script reads well.
+
+    ``instead`` stands where there is no formula.
+    """
     if text is None:
-        return Markup('<span class="none">never fires</span>')
+        return Markup('<span class="none">{}</span>').format(instead)
     return Markup("".join(_token(match.group()) for match in _TOKENS.finditer(text)))
 
 

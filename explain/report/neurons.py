@@ -130,6 +130,15 @@ def _outline(masks: Mapping[str, Any], name: str, row: int) -> str:
     return path_data(bits.reshape(height, width).astype(np.bool_))
 
 
+def _silence(unit: Mapping[str, Any]) -> str:
+    """Why a unit has no formula."""
+    if unit["active"]:
+        return "overlaps with no concept"
+    if unit["threshold"] and unit["threshold"] > 0:
+        return f"saturates: nothing above {number(unit['threshold'], 2)}"
+    return "never fires"
+
+
 def _unit(
     unit: Mapping[str, Any],
     images: list[dict[str, Any]],
@@ -154,6 +163,7 @@ def _unit(
             }
         )
     return {
+        "silent": _silence(unit),
         **unit,
         "shown": examples,
         "good": unit["formula"] is not None and unit["iou"] > threshold,

@@ -585,6 +585,13 @@ def test_watch_inside_inference_mode():
     assert same(w.cam("top2"), maps)
 
 
+def test_watch_inside_inference_mode_with_a_factor_made_in_the_forward_pass():
+    model = Written(lambda m, f: m.linear(f.mean((2, 3)) * torch.full((6,), 2.0, dtype=f.dtype))).double().eval()
+    with torch.inference_mode(), explain.watch(model) as w:
+        model(noise(2, 3, 20, 20).double())
+        assert w.cam("top2").residual < 1e-6
+
+
 def test_watch_in_training_code_leaves_gradients_alone():
     def step(watching):
         torch.manual_seed(0)

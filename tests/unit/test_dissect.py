@@ -236,6 +236,21 @@ def test_one_pass_equals_two(random_probe):
     same_runs(one, job(random_probe, keep_bytes=20_000, batch_size=1))
 
 
+def test_maps_kept_in_little_memory_are_the_same(random_probe):
+    """Kept maps are thrown out again once the bound has risen above them; here each image is twice as bright."""
+    images, masks, names = random_probe
+    rising = (images * (2.0 ** torch.arange(10))[:, None, None, None], masks, names)
+    options = {"length": 1, "quantile": 0.01, "resolution": TARGET, "batch_size": 1}
+    expected = explain.dissect(random_net(), "0", rising, **options)
+    runs = [
+        explain.dissect(random_net(), "0", rising, keep_bytes=limit, **options)
+        for limit in (10_000, 20_000, 28_000, 40_000)
+    ]
+    for run in runs:
+        same_runs(expected, run)
+    assert {run.passes for run in runs} == {1, 2}
+
+
 @pytest.mark.parametrize("keep_bytes", [0, 1 << 29])
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_the_batch_size_changes_nothing(random_probe, size, keep_bytes):
@@ -400,8 +415,8 @@ def test_a_run_folder_keeps_the_contract(tmp_path):
     ]
     unit = found["units"][3]
     assert set(unit) == {
-        "unit", "formula", "iou", "length", "category", "threshold", "active", "precision", "recall", "ceiling", "search",
-        "label", "score", "label_category", "by_length", "runners_up", "examples",
+        "unit", "formula", "iou", "length", "category", "threshold", "active", "precision", "recall", "ceiling",
+        "search", "label", "score", "label_category", "by_length", "runners_up", "examples",
     }  # fmt: skip
     assert unit["iou"] == 1.0
     with np.load(tmp_path / "run" / "arrays" / "examples.npz") as stored:

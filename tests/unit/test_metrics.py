@@ -78,7 +78,7 @@ def measured(planes, truths):
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(st.integers(0, 10**6))
 def test_max_box_acc_is_the_literal_loop(seed):
     planes, truths, _, _ = made(seed)

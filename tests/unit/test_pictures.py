@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from explain.errors import InputError
-from explain.pictures import as_img_tag, box_of, colorize, draw_boxes, grid, overlay, saliency_picture
+from explain.pictures import as_img_tag, box_of, colorize, draw_boxes, grid, overlay, saliency_overlay, saliency_picture
 from explain.types import Geometry, Saliency
 
 
@@ -24,6 +24,7 @@ def saliency(values, **fields):
         values=values,
         classes=torch.arange(k).expand(shape),
         scores=torch.ones(shape),
+        probabilities=torch.full(shape, 0.5),
         constants=torch.zeros(shape),
         exact=True,
         residual=1e-7,
@@ -178,3 +179,15 @@ def test_save_and_notebook(tmp_path):
 def test_img_tag_carries_the_picture_and_escapes_its_text():
     tag = as_img_tag(photo(), alt='a "quote" <b>')
     assert re.fullmatch(r'<img src="data:image/webp;base64,[\w+/=]+" width="120" height="80" alt="[^"<>]*" .*>', tag)
+
+
+def test_an_overlay_has_the_photos_proportions_and_no_frame():
+    photo = Image.new("RGB", (300, 200), (40, 40, 40))
+    geometry = Geometry((200, 300), (64, 96), (200 / 64, 300 / 96))
+    result = saliency(peak(), images=(photo,), geometries=(geometry,))
+    picture = saliency_overlay(result, 0, 0, longest=150)
+    assert picture.size == (150, 100)
+    bright = light(np.asarray(picture))
+    assert np.unravel_index(bright.argmax(), bright.shape)[0] in range(20, 80)
+    with pytest.raises(InputError, match="tensors have no photo"):
+        saliency_overlay(saliency(peak()), 0, 0)

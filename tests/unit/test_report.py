@@ -15,7 +15,7 @@ from oracles.components import fill
 from explain.errors import RunError
 from explain.report import render
 from explain.report.formatting import formula, integer, number, share
-from explain.report.neurons import path_data
+from explain.report.neurons import _silence, path_data
 
 KINDS = ["neurons", "localization", "image", "demo"]
 VOID = {"meta", "br", "input", "img", "hr", "link"}
@@ -294,3 +294,10 @@ def test_formulas_are_escaped_and_their_names_kept_whole():
     assert "<script>" not in formula("<script> OR (b)")
     assert formula("SAND OR ORANGE").count("<bdi>") == 2
     assert "never fires" in formula(None)
+    assert formula(None, "<b>") == '<span class="none">&lt;b&gt;</span>'
+
+
+def test_a_unit_without_formula_says_why():
+    assert _silence({"active": 0, "threshold": 0.0}) == "never fires"
+    assert _silence({"active": 0, "threshold": 6.0}) == "saturates: nothing above 6.00"
+    assert _silence({"active": 7, "threshold": 1.0}) == "overlaps with no concept"

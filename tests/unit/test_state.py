@@ -219,6 +219,18 @@ def test_two_threads_share_a_model():
     check_same(before, after)
 
 
+def test_watching_sees_only_its_own_thread():
+    model = make().eval()
+    other = torch.randn(3, 3, 8, 8)
+    with explain.watch(model) as w:
+        model(X)
+        thread = threading.Thread(target=model, args=(other,))
+        thread.start()
+        thread.join()
+        maps = w.cam()
+    assert torch.equal(maps.values, explain.cam(model, X).values)
+
+
 def live_tensors():
     gc.collect()
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())

@@ -269,6 +269,11 @@ def test_the_hash_follows_the_weights():
     assert buffers.hash() != first.hash()
     assert Subject(tiny(0).bfloat16()).hash() != first.hash()
     assert first.describe()["hash"] == first.hash()
+    wide, tall = nn.Linear(2, 6, bias=False), nn.Linear(4, 3, bias=False)  # the same bytes in another shape
+    with torch.no_grad():
+        wide.weight.zero_()
+        tall.weight.zero_()
+    assert Subject(wide).hash() != Subject(tall).hash()
 
 
 def test_images_are_placed_in_the_models_type():

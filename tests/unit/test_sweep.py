@@ -31,7 +31,7 @@ def one_by_one(plane, shares):
     return torch.tensor(rows)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(shapes.flatmap(lambda shape: arrays(np.int8, shape, elements=st.integers(-1, 4))))
 def test_many_ties(plane):
     values = torch.from_numpy(plane.astype(np.float32))
