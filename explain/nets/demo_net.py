@@ -6,7 +6,8 @@ from pathlib import Path
 
 from explain.errors import DependencyError
 from explain.nets.inputs import Preprocess
-from explain.nets.subject import Subject, load_weights
+from explain.nets.subject import Subject
+from explain.nets.weights import load_weights
 
 __all__ = ["demo_subject"]
 

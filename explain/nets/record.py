@@ -20,70 +20,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from explain.errors import ModelError
+from explain.nets.head import Call, Head, Slot, map_tree, symbolic_batch, tree_leaves
 
-__all__ = ["Head", "Recorder", "Trace", "eval_mode", "recording"]
+__all__ = ["Recorder", "Trace", "eval_mode", "recording"]
 
 _RESHAPES = frozenset({"view", "reshape", "expand", "unflatten", "view_as", "resize"})
 _CASTS = frozenset({"float", "double", "half", "bfloat16"})
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """Stands in a recorded call for the map (0) or for the n-th result after it."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Stands in a recorded reshape for the batch size, so that the head takes any batch."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    results: tuple[int | None, ...]
-    """Slots of the results, None for what is no tensor; a call with one tensor result has one."""
-    single: bool
-
-
-@dataclass(frozen=True)
-class Head:
-    """Map in, logits out: the calls recorded after the last spatial map.
-
-    Takes ``(b, c, h, w)`` of any batch size, dtype and device; the model's parameters are cast to match
-    (so the head can be probed in float64) and are read when called, never copied.
-    """
-
-    calls: tuple[_Call, ...]
-    output: int
-
-    def __call__(self, feature_map: Tensor) -> Tensor:
-        """Return the logits ``(b, classes)`` of a map ``(b, c, h, w)``."""
-        # The first call may work in place, which a leaf that requires grad would refuse.
-        slots: dict[int, Any] = {0: feature_map.clone()}
-
-        def fill(value: Any) -> Any:
-            if isinstance(value, _Slot):
-                return slots[value.index]
-            if isinstance(value, _Batch):
-                return feature_map.shape[0]
-            if isinstance(value, Tensor):
-                moved = value.to(feature_map.device)
-                moved = moved.to(feature_map.dtype) if value.is_floating_point() else moved
-                return moved.clone() if moved.is_inference() else moved
-            if isinstance(value, torch.dtype) and value.is_floating_point:
-                return feature_map.dtype  # the precision of a cast is not part of the head
-            return value
-
-        for call in self.calls:
-            result = call.function(*_map_tree(call.args, fill), **_map_tree(call.kwargs, fill))
-            results = (result,) if call.single else tuple(result)
-            slots.update((n, value) for n, value in zip(call.results, results, strict=True) if n is not None)
-        logits: Tensor = slots[self.output]
-        return logits
 
 
 @dataclass(frozen=True)
@@ -114,7 +56,7 @@ class Recorder(TorchFunctionMode):
         self._stack: list[str] = []
         self._alive: list[Any] = []  # keeps ids unique while the head is recorded
         self._slots: dict[int, int] = {}
-        self._calls: list[_Call] = []
+        self._calls: list[Call] = []
         self._count = 0
         self._map: Tensor | None = None
         self._name = ""
@@ -142,7 +84,7 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _new_map(self, func: Any, args: tuple[Any, ...], result: Tensor) -> None:
-        follows = self._map is not None and any(value is self._map for value in _leaves(args))
+        follows = self._map is not None and any(value is self._map for value in tree_leaves(args))
         base = self._name if follows else (self._stack[-1] if self._stack else "")
         self._map = result
         self._owners.clear()
@@ -163,29 +105,29 @@ class Recorder(TorchFunctionMode):
         *,
         single: bool,
     ) -> None:
-        inputs = [value for value in _leaves((args, kwargs)) if isinstance(value, Tensor)]
+        inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         if not any(id(value) in self._slots for value in inputs):
             return
         batch = self._map.shape[0] if self._map is not None else 0
 
         def template(value: Any) -> Any:
             if isinstance(value, Tensor) and id(value) in self._slots:
-                return _Slot(self._slots[id(value)])
+                return Slot(self._slots[id(value)])
             return value.detach() if isinstance(value, Tensor) else value
 
         name = getattr(func, "__name__", "")
         if name == "squeeze" and len(args) == 1 and not kwargs:
             args = (args[0], tuple(axis for axis in range(args[0].ndim) if args[0].shape[axis] == 1))
-        args = _map_tree(args, template)
+        args = map_tree(args, template)
         if name in _RESHAPES:
-            args = _symbolic_batch(args, batch)
+            args = symbolic_batch(args, batch)
         if name in _CASTS:
             func, args, kwargs = Tensor.clone, args[:1], {}
         numbers = tuple(
             self._count + 1 + place if isinstance(result, Tensor) else None for place, result in enumerate(results)
         )
         self._count += len(results)
-        self._calls.append(_Call(func, args, _map_tree(kwargs, template), numbers, single))
+        self._calls.append(Call(func, args, map_tree(kwargs, template), numbers, single))
         self._alive.append(results)
         self._slots.update({id(result): n for result, n in zip(results, numbers, strict=True) if n is not None})
 
@@ -341,35 +283,3 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 def _is_spatial(value: Tensor) -> bool:
     return value.ndim == 4 and min(value.shape[2:]) > 1 and value.is_floating_point()
-
-
-def _symbolic_batch(args: tuple[Any, ...], batch: int) -> tuple[Any, ...]:
-    """Replace the batch size where it leads the sizes of a recorded reshape."""
-    tensor, *sizes = args
-    if sizes and isinstance(sizes[0], (tuple, list, torch.Size)):
-        inner = list(sizes[0])
-        if inner and inner[0] == batch:
-            inner[0] = _Batch()
-        return (tensor, tuple(inner), *sizes[1:])
-    if sizes and sizes[0] == batch and not isinstance(sizes[0], Tensor):
-        sizes[0] = _Batch()
-    return (tensor, *sizes)
-
-
-def _map_tree(value: Any, function: Callable[[Any], Any]) -> Any:
-    if isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        items = [_map_tree(item, function) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, dict):
-        return {key: _map_tree(item, function) for key, item in value.items()}
-    return function(value)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _leaves(item)
-    elif isinstance(value, dict):
-        yield from _leaves(tuple(value.values()))
-    else:
-        yield value

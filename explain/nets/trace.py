@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from explain.errors import InputError, ModelError
-from explain.nets.record import Head, Trace, eval_mode, recording
+from explain.nets.head import Head
+from explain.nets.record import Trace, eval_mode, recording
 
 __all__ = ["Anatomy", "HeadProbe", "anatomy", "class_weights", "probe_head", "trace"]
 

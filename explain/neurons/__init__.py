@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from explain.neurons.cells import CellIndex, Cells
-from explain.neurons.dissect import NeuronRun, UnitExplanation
 from explain.neurons.formula import Formula, parse
+from explain.neurons.results import NeuronRun, UnitExplanation
 from explain.neurons.search import beam_search
 
 __all__ = [

@@ -6,10 +6,8 @@ formulas of several concepts. IoU is over all counted pixels of the probe set; p
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,126 +24,13 @@ from explain.nets.tap import Tap, check_layer
 from explain.nets.trace import trace
 from explain.neurons.cells import CellBuilder, CellIndex
 from explain.neurons.collect import Examples, Job, Progress, as_maps, collect_thresholds, count_active
-from explain.neurons.counts import UnitCounts
+from explain.neurons.results import NeuronRun, UnitExplanation
 from explain.neurons.search import SearchResult, beam_search, ceiling
 from explain.neurons.thresholds import rank
 from explain.runs import Checkpoint
 from explain.types import ProbeSet
 
-__all__ = ["NeuronRun", "UnitExplanation", "dissect"]
-
-INTERPRETABLE = 0.04
-"""Bau et al. (2017), section 2.3: a unit detects a concept where their IoU is above this."""
-
-
-@dataclass(frozen=True)
-class UnitExplanation:
-    """What one unit was found to be."""
-
-    unit: int
-    formula: str | None
-    """None for a unit that overlaps with no concept."""
-    iou: float
-    length: int
-    """Leaves of the formula."""
-    category: str
-    """The category that all concepts of the formula share, else ``"mixed"``; ``""`` without formula."""
-    threshold: float
-    active: int
-    """Pixels of the probe set where the unit is active."""
-    precision: float
-    """Share of the formula's pixels where the unit is active."""
-    recall: float
-    """Share of the unit's active pixels where the formula holds."""
-    ceiling: float
-    """Best IoU that any formula of any length over these concepts could reach."""
-    search: str
-    label: str | None
-    """The best single concept (network dissection), with ``score``, its IoU."""
-    score: float
-    label_category: str
-    best_by_length: tuple[tuple[int, str, float], ...]
-    """(l, formula, IoU): the best with at most l concepts; the IoU never falls with l."""
-    runners_up: tuple[tuple[str, float, int], ...]
-    """(formula, IoU, length) of the rest of the beam."""
-
-
-@dataclass(frozen=True)
-class NeuronRun:
-    """A layer's units explained."""
-
-    units: tuple[UnitExplanation, ...]
-    subject: Subject = field(repr=False)
-    probe: ProbeSet = field(repr=False)
-    layer: str = ""
-    grid: tuple[int, int] = (0, 0)
-    resolution: tuple[int, int] = (112, 112)
-    quantile: float = 0.005
-    k: int = 0
-    length: int = 3
-    beam: int = 5
-    search: str = "beam"
-    min_pixels: int = 0
-    passes: int = 1
-    before: str | None = None
-    """The last other layer with the same maps' shape, where it is known: before the activation."""
-    index: CellIndex | None = field(default=None, repr=False)
-    counts: UnitCounts | None = field(default=None, repr=False)
-    examples: Examples | None = field(default=None, repr=False)
-
-    def summary(self) -> dict[str, Any]:
-        """Return the figures of the whole layer; detectors by network dissection's rule (best concept, IoU > .04)."""
-        detectors = [unit for unit in self.units if unit.score > INTERPRETABLE]
-        return {
-            "units": len(self.units),
-            "firing": sum(unit.active > 0 for unit in self.units),
-            "interpretable": len(detectors),
-            "threshold_iou": INTERPRETABLE,
-            "unique_concepts": len({unit.label for unit in detectors}),
-            "mean_iou": float(np.mean([unit.iou for unit in self.units])),
-            "mean_score": float(np.mean([unit.score for unit in self.units])),
-            "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
-        }
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a reader must know: units that saturate, and so have nothing above their threshold."""
-        still = [unit for unit in self.units if unit.active == 0]
-        full = [unit for unit in still if unit.threshold > 0]
-        found = []
-        if full:
-            before = f" (such as {self.before})" if self.before else ""
-            found.append(
-                f"{len(full)} of {len(self.units)} units saturate: more than {self.quantile:g} of their values equal"
-                " their"
-                f" maximum, so nothing lies above the threshold; explain a layer before the activation{before} instead"
-            )
-        if len(still) > len(full):
-            found.append(f"{len(still) - len(full)} of {len(self.units)} units are zero everywhere on this probe set")
-        return tuple(found)
-
-    def table(self, count: int | None = 20) -> str:
-        """Return units by falling IoU as text; ``count=None``: all."""
-        rows = [f"{'unit':>5}  {'IoU':>6}  {'best concept':<24} {'IoU':>6}  formula"]
-        for unit in sorted(self.units, key=lambda unit: (-unit.iou, unit.unit))[:count]:
-            best = (unit.label or "-")[:24]
-            rows.append(f"{unit.unit:>5}  {unit.iou:>6.4f}  {best:<24} {unit.score:>6.4f}  {unit.formula or '-'}")
-        return "\n".join(rows)
-
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a run folder (`explain.render` makes its report); see `explain.runs`."""
-        from explain.neurons.saving import save_run
-
-        return save_run(self, path, overwrite=overwrite)
-
-    def show(self) -> None:
-        """Print the units of highest IoU."""
-        print(self.table())
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.table())}</pre>"
+__all__ = ["dissect"]
 
 
 def dissect(

@@ -15,8 +15,8 @@ from explain.errors import RunError
 from explain.nets.inputs import read_image
 from explain.neurons.cells import formula_cells, save_cells
 from explain.neurons.counts import active_masks
-from explain.neurons.dissect import NeuronRun
 from explain.neurons.formula import parse
+from explain.neurons.results import NeuronRun
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
 __all__ = ["neuron_config", "save_run", "write_run"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -177,10 +178,19 @@ class Watch:
         """
         if self._output is None or self._images is None:
             raise ModelError("no forward pass was seen: call the model on a tensor inside the `with` block first")
-        with torch.inference_mode(False), torch.no_grad(), eval_mode(self._subject.model):
-            traced = self._recorder.trace(self._output)
-            normal = Trace(traced.layer, traced.map.clone(), traced.head, traced.logits.clone(), traced.candidates)
-            return cam_of_trace(self._subject, normal, classes, Batch(self._images, None, None))
+        training = self._subject.model.training
+        try:
+            with torch.inference_mode(False), torch.no_grad(), eval_mode(self._subject.model):
+                traced = self._recorder.trace(self._output)
+                # Clones made here can take part in derivatives, also where the user's pass was in inference mode.
+                normal = replace(traced, map=traced.map.clone(), logits=traced.logits.clone())
+                return cam_of_trace(self._subject, normal, classes, Batch(self._images, None, None))
+        except ModelError as error:
+            if not training:
+                raise
+            raise ModelError(
+                f"{error}; the model ran in training mode, where dropout is part of the head: call model.eval() first"
+            ) from None
 
 
 @contextmanager

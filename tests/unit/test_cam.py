@@ -628,3 +628,17 @@ def test_watch_refuses_random_heads_of_training():
         model(noise(2, 3, 20, 20))
         with pytest.raises(ModelError, match="no exact class activation map"):
             w.cam()
+
+
+def test_watch_in_training_mode_with_dropout_says_what_to_do():
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
+    model = nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(6, 4))
+    with explain.watch(model.train()) as w:
+        model(torch.randn(2, 3, 8, 8))
+        with pytest.raises(ModelError, match=r"training mode.*model\.eval\(\)"):
+            w.cam()
+    assert model.training
+    with explain.watch(model.eval()) as w:
+        model(torch.randn(2, 3, 8, 8))
+        assert w.cam().exact

@@ -237,14 +237,14 @@ def test_one_pass_equals_two(random_probe):
 
 
 def test_maps_kept_in_little_memory_are_the_same(random_probe):
-    """Kept maps are thrown out again once the bound has risen above them; here each image is twice as bright."""
+    """Kept maps are thrown out again once the bound has risen above them; the first images double in brightness."""
     images, masks, names = random_probe
-    rising = (images * (2.0 ** torch.arange(10))[:, None, None, None], masks, names)
+    rising = (images * (2.0 ** torch.arange(10).clamp(max=5))[:, None, None, None], masks, names)
     options = {"length": 1, "quantile": 0.01, "resolution": TARGET, "batch_size": 1}
     expected = explain.dissect(random_net(), "0", rising, **options)
     runs = [
         explain.dissect(random_net(), "0", rising, keep_bytes=limit, **options)
-        for limit in (10_000, 20_000, 28_000, 40_000)
+        for limit in (10_000, 30_000, 35_000, 40_000, 45_000)
     ]
     for run in runs:
         same_runs(expected, run)

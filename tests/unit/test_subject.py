@@ -12,7 +12,8 @@ from torchvision import models
 import explain
 from explain.errors import ExplainError, InputError, ModelError
 from explain.nets import Preprocess, Subject, load
-from explain.nets.subject import as_subject, load_weights, torchvision_names
+from explain.nets.subject import as_subject, torchvision_names
+from explain.nets.weights import load_weights
 
 
 def tiny(seed=0):
