@@ -119,13 +119,18 @@ def run_folder(
     elif partial.exists():
         shutil.rmtree(partial)
     created = _first_missing(target)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / "config.json", wanted)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        write_json(partial / "config.json", wanted)
+    except OSError as error:
+        raise RunError(f"{target} cannot be written ({error.strerror or error}): choose another --out") from None
     try:
         yield RunFolder(partial, Checkpoint(partial / "checkpoints"))
-    except ExplainError:
-        shutil.rmtree(partial, ignore_errors=True)
-        _remove_empty(created, target.parent)
+    except Exception as error:
+        # Bad input leaves nothing. After anything else, such as a full disk, what was saved can be gone on with.
+        if isinstance(error, ExplainError) or not (partial / "checkpoints").exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            _remove_empty(created, target.parent)
         raise
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)
     (partial / "config.json").unlink()

@@ -97,7 +97,7 @@ class Boxes:
         return f"Boxes([{rows}], frame={self.frame!r})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Saliency:
     """Maps of ``k`` classes for each of ``b`` images, raw and signed, as the network gave them.
 
@@ -135,6 +135,11 @@ class Saliency:
 
     def __len__(self) -> int:
         return int(self.values.shape[0])
+
+    def __repr__(self) -> str:
+        b, k, h, w = self.values.shape
+        exact = f"exact, residual {self.residual:.0e}" if self.exact else "not exact"
+        return f"Saliency({b} image(s) x {k} class(es), {h} x {w} at {self.layer!r}, {exact}, frame={self.frame!r})"
 
     def name(self, class_index: int) -> str:
         """Return the class name, or ``"class 7"`` where names are not known."""

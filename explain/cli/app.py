@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -54,6 +55,12 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             print("explain: interrupted; the same command with --resume goes on", file=sys.stderr)
             sys.exit(130)
+        except Exception as error:
+            if os.environ.get("EXPLAIN_TRACEBACK"):
+                raise
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"explain: {text} (not foreseen; EXPLAIN_TRACEBACK=1 shows where)", file=sys.stderr)
+            sys.exit(1)
 
     return run
 
@@ -61,7 +68,16 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 def main() -> None:
     """Run the command line; the entry point of ``explain`` and ``python -m explain``."""
     warnings.showwarning = _plain_warning
-    _app()()
+    try:
+        code = _app()(standalone_mode=False)
+    except Exception as error:  # typer's usage errors, whichever library it takes them from
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        help_asked = len(sys.argv) < 2 or "\n" in message()
+        print(message() if help_asked else f"explain: {message().rstrip('.')}; try --help", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _plain_warning(

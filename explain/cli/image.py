@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -133,7 +134,7 @@ def explain_images(
     for start in range(0, len(paths), batch_size):
         part = list(paths[start : start + batch_size])
         with ThreadPoolExecutor(max(1, workers)) as readers:  # Pillow decodes outside Python's lock
-            photos = list(readers.map(read_image, part))
+            photos = list(readers.map(partial(read_image, upright=True), part))
         maps = cam(subject, photos, classes, batch_size=batch_size)
         boxes = locate(maps)
         facts |= {"layer": maps.layer, "exact": maps.exact, "residual": max(facts["residual"], maps.residual)}

@@ -45,8 +45,11 @@ def neurons(
     from explain.data import as_probe
     from explain.neurons.dissect import dissect
     from explain.neurons.saving import write_run
+    from explain.neurons.thresholds import rank
     from explain.report import render
     from explain.runs import run_folder
+
+    rank(quantile, 1)  # refuses what is no share, before anything is written
 
     with progress_bars() as progress:
         opt.prepare_scenes(data, progress)

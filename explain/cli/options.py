@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +79,8 @@ def auto_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        if torch.empty(0, device=name).is_meta:
+            raise RuntimeError("it holds no values")
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return name
@@ -100,12 +102,16 @@ def parse_range(text: str | None) -> range | list[int] | None:
 def _class_names(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"class names {path} cannot be read: {error.strerror}") from None
+        value: Any = json.loads(text) if path.suffix == ".json" else None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"class names {path} cannot be read ({error}): give one name per line, or a JSON list"
+        ) from None
     if path.suffix == ".json":
-        value: Any = json.loads(text)
+        if not isinstance(value, list):
+            raise InputError(f"class names {path}: the JSON is no list")
         # torchvision's own list is [[wnid, name], …]
-        return [str(row[-1]) if isinstance(row, list) else str(row) for row in value]
+        return [str(row[-1]) if isinstance(row, list) and row else str(row) for row in value]
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -120,6 +126,11 @@ def _size(text: str) -> tuple[int, int]:
 
 def _numbers(option: str, text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        found = [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"{option} {text!r}: give numbers as a,b,c") from None
+        found = []
+    usable = all(math.isfinite(value) and (value > 0 or option == "--mean") for value in found)
+    if len(found) not in (1, 3) or not usable:
+        what = "three numbers" if option == "--mean" else "three numbers above 0"
+        raise InputError(f"{option} {text!r}: give {what} as a,b,c, or one for all channels")
+    return found * 3 if len(found) == 1 else found

@@ -13,7 +13,16 @@ from PIL import Image
 from explain.errors import DataError
 from explain.types import Labels
 
-__all__ = ["IdTable", "MaskLabels", "id_table", "nearest", "read_ids", "stack_labels", "unknown_ids"]
+__all__ = [
+    "IdTable",
+    "MaskLabels",
+    "id_table",
+    "nearest",
+    "read_ids",
+    "read_resized_ids",
+    "stack_labels",
+    "unknown_ids",
+]
 
 # A colour picture has no ids; a palette's indices are the ids, whatever its colours are.
 _ID_MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -60,13 +69,24 @@ def unknown_ids(ids: NDArray[np.integer], table: IdTable) -> list[int]:
 
 def read_ids(path: Path, where: str) -> NDArray[np.int32]:
     """Read a mask of class ids at its own size; ``where`` is the table line that names it."""
+    return read_resized_ids(path, where, None)[0]
+
+
+def read_resized_ids(
+    path: Path, where: str, size: tuple[int, int] | None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Read a mask at its own size and at ``size``, resized by Pillow in the file's own mode.
+
+    Pillow resizes 8 and 16 bit pictures by different code, which differ at ties.
+    """
     try:
         with Image.open(path) as picture:
             if picture.mode not in _ID_MODES:
                 raise DataError(
                     f"{where}: mask {path} is a {picture.mode} picture: give a PNG of class ids, 8 or 16 bit"
                 )
-            return np.asarray(picture).astype(np.int32)
+            small = picture if size is None else picture.resize(size[::-1], Image.Resampling.NEAREST)
+            return np.asarray(picture).astype(np.int32), np.asarray(small).astype(np.int32)
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{where}: mask {path} cannot be read ({error}): replace the file") from None
 
@@ -122,18 +142,19 @@ class MaskLabels:
     def __call__(self, index: int, size: tuple[int, int]) -> Labels:
         """Return the labels of image ``index`` at ``size = (height, width)``."""
         layers = [
-            (self._ids(index, path, table), table) for path, table in zip(self.masks[index], self.tables, strict=True)
+            (self._ids(index, path, table, size), table)
+            for path, table in zip(self.masks[index], self.tables, strict=True)
         ]
         return stack_labels(layers, self.whole[index], size)
 
-    def _ids(self, index: int, path: Path | None, table: IdTable) -> NDArray[np.int32] | None:
+    def _ids(self, index: int, path: Path | None, table: IdTable, size: tuple[int, int]) -> NDArray[np.int32] | None:
         if path is None:
             return None
-        ids = read_ids(path, self.where[index])
+        ids, small = read_resized_ids(path, self.where[index], size)
         unknown = unknown_ids(ids, table)
         if unknown:
             raise DataError(unknown_problem(self.where[index], path, unknown, self.classes))
-        return ids
+        return small
 
 
 def unknown_problem(where: str, path: Path, unknown: Sequence[int], classes: str) -> str:

@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LocalizationResult:
     """Scores of one method under one protocol, with what was measured on each image."""
 
@@ -54,6 +54,10 @@ class LocalizationResult:
     layer: str = ""
     residual: float = 0.0
 
+    def __repr__(self) -> str:
+        known = self.scores["gt_known"]
+        return f"LocalizationResult({self.method} on {len(self.data)} images of {self.data.name!r}, GT-known {known})"
+
     @property
     def scores(self) -> Mapping[str, Score]:
         """The scores of the method under the protocol."""
@@ -70,7 +74,7 @@ class LocalizationResult:
         return "\n".join(rows)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a run folder with pictures and report; see `explain.runs`."""
+        """Write a run folder with pictures (`explain.render` makes its report); see `explain.runs`."""
         from explain.localization.saving import save_result
 
         return save_result(self, path, overwrite=overwrite)
@@ -155,6 +159,8 @@ def evaluate_localization(
         warnings.append(
             f"accuracy {top1.value:.1f} % is near chance ({100 / number:.2g} %): check normalisation and class order"
         )
+    if (outside := _boxes_outside(data)) > 0:
+        warnings.append(f"{outside} image(s) have a box that leaves the image: boxes are in pixels of the stored image")
     records["boxes"] = records.pop("all_boxes")[:, fixed]
     return LocalizationResult(
         metrics={method: {rules.name: scores}},
@@ -169,6 +175,14 @@ def evaluate_localization(
         subject=subject,
         layer=str(records["layer"][0]),
         residual=float(records["residual"].max()),
+    )
+
+
+def _boxes_outside(data: LocalizationSet) -> int:
+    """How many images have a box more than a pixel beyond their edge (published boxes run over by one)."""
+    return sum(
+        bool((boxes.min() < -1) or (boxes[:, 2] > size[1] + 1).any() or (boxes[:, 3] > size[0] + 1).any())
+        for boxes, size in zip(data.boxes, data.sizes, strict=True)
     )
 
 

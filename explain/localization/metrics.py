@@ -107,7 +107,8 @@ def max_box_acc(
     for start in range(0, replicates, 50):  # 50 at a time: 50,000 images stay within 30 MB
         size = min(50, replicates - start)
         weights = generator.multinomial(n, np.full(n, 1 / n), size=size)
-        best[start : start + size] = (weights.astype(np.float32) @ table).max(1) / n
+        counts_of = weights.astype(np.float32) @ table  # whole numbers below 2^24: exact
+        best[start : start + size] = counts_of.max(1).astype(np.float64) / n
     low, high = np.quantile(100 * best, [0.025, 0.975])
     value = 100 * int(counts[index]) / n
     return Score(value, min(float(low), value), max(float(high), value), n), index

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from explain.errors import DataError, ExplainError, InputError
@@ -144,8 +144,11 @@ class Batch:
     """The images as they came in; None for tensors."""
 
 
-def read_image(source: Any) -> Image.Image:
-    """Return a loaded PIL image from a path, a PIL image or a uint8 array ``(h, w)`` or ``(h, w, 3|4)``.
+def read_image(source: Any, *, upright: bool = False) -> Image.Image:
+    """Return a loaded RGB picture from a path, a PIL image or a uint8 array ``(h, w)`` or ``(h, w, 3|4)``.
+
+    ``upright`` turns the picture as its EXIF orientation says. Labelled data are read as they are stored: their boxes
+    and masks are in stored pixels. 16 bit grey is scaled to 8 bit.
 
     Raises
     ------
@@ -159,7 +162,7 @@ def read_image(source: Any) -> Image.Image:
             source.load()
         except (OSError, SyntaxError) as error:
             raise DataError(f"a picture cannot be decoded: {error}") from None
-        return source
+        return _as_rgb(source, upright)
     if isinstance(source, np.ndarray):
         if (
             source.dtype != np.uint8
@@ -170,7 +173,7 @@ def read_image(source: Any) -> Image.Image:
                 f"an array of {source.dtype} {source.shape} is no picture: give uint8 (height, width, 3),"
                 " or a preprocessed torch tensor (b, c, h, w)"
             )
-        return Image.fromarray(source)
+        return Image.fromarray(source).convert("RGB")
     if not isinstance(source, (str, Path)):
         raise InputError(
             f"cannot read an image from {type(source).__name__}: give a path, PIL image, uint8 array or tensor"
@@ -178,7 +181,8 @@ def read_image(source: Any) -> Image.Image:
     try:
         with Image.open(source) as opened:
             opened.load()
-            return opened.copy() if opened.mode == "RGB" else opened.convert("RGB")
+            picture = _as_rgb(opened, upright)
+            return picture.copy() if picture is opened else picture
     except FileNotFoundError:
         raise DataError(f"image {source} does not exist") from None
     except IsADirectoryError:
@@ -187,6 +191,18 @@ def read_image(source: Any) -> Image.Image:
         raise DataError(
             f"image {source} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from None
+
+
+def _as_rgb(picture: Image.Image, upright: bool) -> Image.Image:
+    if upright and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "F":
+        raise InputError("a picture of floating point numbers has no range of its own: save it as 8 or 16 bit")
+    if picture.mode.startswith("I"):  # Pillow would clip at 255
+        pixels = np.asarray(picture)
+        if picture.mode != "I" or pixels.max() > 255:
+            picture = Image.fromarray((pixels / 257).round().clip(0, 255).astype(np.uint8))
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def as_batch(images: Any, transform: Callable[[Image.Image], Tensor] | None) -> Batch:
@@ -215,7 +231,7 @@ def as_batch(images: Any, transform: Callable[[Image.Image], Tensor] | None) -> 
             "pictures need a transform, and a bare model has none: use"
             " explain.load(model, transform=..., classes=[...]), or give a preprocessed tensor (b, c, h, w)"
         )
-    pictures = tuple(read_image(source) for source in sources)
+    pictures = tuple(read_image(source, upright=True) for source in sources)
     preprocess = recognise(transform)
     tensors = [apply_transform(transform, picture) for picture in pictures]
     if len({tensor.shape for tensor in tensors}) > 1:
@@ -229,7 +245,13 @@ def as_batch(images: Any, transform: Callable[[Image.Image], Tensor] | None) -> 
 
 def apply_transform(transform: Callable[[Image.Image], Tensor], picture: Image.Image) -> Tensor:
     """Apply a user's transform to an RGB picture and check what comes out."""
-    tensor = transform(picture.convert("RGB"))
+    try:
+        tensor = transform(picture.convert("RGB"))
+    except ExplainError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise InputError(f"the transform fails on a picture ({type(error).__name__}: {lines[0]})") from error
     if not isinstance(tensor, Tensor) or tensor.ndim != 3 or not tensor.is_floating_point():
         shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
         raise InputError(f"the transform returned {shape}: it must return a floating point tensor (c, h, w)")

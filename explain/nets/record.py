@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from explain.errors import ModelError
+from explain.errors import ExplainError, ModelError
 from explain.nets.head import Call, Head, Slot, map_tree, symbolic_batch, tree_leaves
 
-__all__ = ["Recorder", "Trace", "eval_mode", "recording"]
+__all__ = ["Recorder", "Trace", "eval_mode", "naming_errors", "recording"]
 
 _RESHAPES = frozenset({"view", "reshape", "expand", "unflatten", "view_as", "resize"})
 _CASTS = frozenset({"float", "double", "half", "bfloat16"})
@@ -253,6 +253,32 @@ class _Modes:
 
 _MODES: WeakKeyDictionary[nn.Module, _Modes] = WeakKeyDictionary()
 _MODES_LOCK = threading.Lock()
+
+
+@contextmanager
+def naming_errors(images: Tensor) -> Iterator[None]:
+    """Turn what the user's own network raises on ``images`` into one line that says so.
+
+    Raises
+    ------
+    ModelError
+        Anything that is no error of explain's own; a graphic card's lack of memory says what to do.
+    """
+    try:
+        yield
+    except ExplainError:
+        raise
+    except torch.cuda.OutOfMemoryError:
+        raise ModelError(
+            f"the device has too little memory for a batch of {len(images)}: lower the batch size"
+        ) from None
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        kind, dtype = f"{type(error).__name__}: {lines[0]}", str(images.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"the network fails on an input of {tuple(images.shape)} {dtype} ({kind}):"
+            " check channels, input size and device"
+        ) from error
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from explain.nets.weights import load_weights
 __all__ = ["Subject", "as_subject", "import_attribute", "load", "torchvision_names"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Subject:
     """A model with what belongs to it."""
 
@@ -36,6 +36,10 @@ class Subject:
     name: str = "model"
     source: str = field(default="", compare=False)
     """Where the weights came from."""
+
+    def __repr__(self) -> str:
+        count = len(self.classes) if self.classes is not None else "unnamed"
+        return f"Subject({self.name!r}, {type(self.model).__name__}, {count} classes, {self.transform!r})"
 
     @property
     def preprocess(self) -> Preprocess | None:
@@ -82,8 +86,6 @@ class Subject:
         InputError
             The class is unknown (near names are listed) or out of range.
         """
-        if self.classes is not None and len(self.classes) != classes:
-            raise InputError(f"{len(self.classes)} class names for a model of {classes} classes: give one per class")
         found = self._named(wanted) if isinstance(wanted, str) else []
         if len(found) == 1:
             return found[0]
@@ -157,6 +159,8 @@ def load(
     ModelError
         Unknown model, weights that do not fit or cannot be had; InputError for unusable options.
     """
+    if transform is not None and not callable(transform):
+        raise InputError(f"transform {transform!r} cannot be called: give a function from a PIL image to a tensor")
     subject = _find(model, weights)
     if transform is not None:
         subject = replace(subject, transform=transform)
@@ -295,6 +299,8 @@ def _import(place: str) -> Any:
             return importlib.import_module(place)
         except ModuleNotFoundError as error:
             raise ModelError(f"no module {place!r} to take the model from ({error})") from None
+        except Exception as error:  # the user's own code
+            raise ModelError(f"{place} failed: {type(error).__name__}: {error}") from error
     path = Path(place)
     if not path.is_file():
         raise ModelError(f"no file {place} to take the model from")

@@ -97,7 +97,12 @@ def check_layer(model: nn.Module, layer: str) -> None:
     names = [name for name, _ in model.named_modules() if name]
     base, _, function = layer.partition(":")
     if base not in names and not (base == "" and function):  # ":relu" is a function in the model's own forward
-        raise ModelError(f"the model has no layer {layer!r}{near(layer, names) or '; try `explain doctor MODEL`'}")
+        raise ModelError(f"the model has no layer {layer!r}{near(layer, names) or _some(names)}")
+
+
+def _some(names: list[str]) -> str:
+    tops = list(dict.fromkeys(name.split(".")[0] for name in names))
+    return f"; it has {', '.join(tops[:8])}{', …' if len(tops) > 8 else ''} and what is inside them"
 
 
 class Stop(Exception):  # not an error: it ends a forward pass once the layer's output is known

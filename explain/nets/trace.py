@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from explain.errors import InputError, ModelError
 from explain.nets.head import Head
-from explain.nets.record import Trace, eval_mode, recording
+from explain.nets.record import Trace, eval_mode, naming_errors, recording
 
 __all__ = ["Anatomy", "HeadProbe", "anatomy", "class_weights", "probe_head", "trace"]
 
@@ -56,7 +56,7 @@ class HeadProbe:
         return f"the head pools the map but is not affine in its mean (additivity error {self.additivity:.2g})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Anatomy:
     """A classifier taken apart: where the map is, what its head is, whether CAM is exact."""
 
@@ -73,6 +73,11 @@ class Anatomy:
     """``max |mean_xy CAM + const - logit| / max |logit|`` over all classes of the traced image; nan if not exact."""
     candidates: tuple[tuple[str, tuple[int, int, int]], ...]
     """Modules with a spatial output: name and (channels, height, width), in order of execution."""
+
+    def __repr__(self) -> str:
+        size = f"{self.channels} channels, {self.grid[0]} x {self.grid[1]}"
+        exact = "exact CAM" if self.exact else f"no exact CAM: {self.reason}"
+        return f"Anatomy({self.layer!r}: {size}, {self.classes} classes, {exact})"
 
     @property
     def exact(self) -> bool:
@@ -99,7 +104,7 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
         The model is no image classifier that can be traced; the message says why.
     """
     with eval_mode(model), torch.inference_mode(False), torch.no_grad():
-        with recording(model) as recorder:
+        with recording(model) as recorder, naming_errors(images):
             output = model(images)
         return recorder.trace(output)
 
@@ -165,6 +170,10 @@ def probe_head(head: Head, feature_map: Tensor) -> HeadProbe:
     """
     generator = torch.Generator().manual_seed(0)
     base = feature_map[:1].double()
+    if not bool(base.isfinite().all()):
+        raise ModelError(
+            "the last map holds NaN or infinity: check the weights, the input normalisation, the precision"
+        )
     scale = 10 * max(1.0, float(base.abs().max()))
 
     def noise() -> Tensor:

@@ -59,7 +59,10 @@ def _read_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"weights {path} cannot be read as tensors only: {first}") from None
+        raise ModelError(
+            f"weights {path} cannot be read as tensors only, as torch.save and safetensors write them"
+            f" ({type(error).__name__}: {first.split(chr(27))[0].strip()})"
+        ) from None
     except Exception as error:  # safetensors raises its own kind, which is no subclass of the above
         raise ModelError(f"weights {path} cannot be read: {error}") from None
     if not isinstance(state, dict):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from explain.errors import InputError, ModelError
 from explain.nets.inputs import stream
-from explain.nets.record import eval_mode
+from explain.nets.record import eval_mode, naming_errors
 from explain.nets.subject import Subject
 from explain.nets.tap import Tap
 from explain.neurons.cells import CellIndex
@@ -95,7 +95,8 @@ def layer_maps(job: Job, start: int = 0) -> Iterator[tuple[range, Tensor]]:
     whole = torch.from_numpy(job.units).to(subject.device)
     for indices, tensor in batches:
         with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [job.layer], clone=True) as tap:
-            subject.model(subject.placed(tensor))
+            with naming_errors(tensor):
+                subject.model(subject.placed(tensor))
             maps = as_maps(tap[job.layer], job.layer)
         yield indices, maps[:, whole].float()
 

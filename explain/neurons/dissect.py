@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from explain.data import as_probe
 from explain.errors import DataError, InputError, ModelError
 from explain.nets.inputs import stream
-from explain.nets.record import eval_mode
+from explain.nets.record import eval_mode, naming_errors
 from explain.nets.subject import Subject, as_subject
 from explain.nets.tap import Tap, check_layer
 from explain.nets.trace import trace
 from explain.neurons.cells import CellBuilder, CellIndex
 from explain.neurons.collect import Examples, Job, Progress, as_maps, collect_thresholds, count_active
-from explain.neurons.results import NeuronRun, UnitExplanation
+from explain.neurons.results import NeuronRun, UnitExplanation, Units
 from explain.neurons.search import SearchResult, beam_search, ceiling
 from explain.neurons.thresholds import rank
 from explain.runs import Checkpoint
@@ -129,7 +129,7 @@ def dissect(
         for unit, result, threshold, limit_ in zip(chosen, found, thresholds, limits, strict=True)
     )
     return NeuronRun(
-        units=explained,
+        units=Units(explained),
         subject=subject,
         probe=probe_set,
         layer=layer,
@@ -189,7 +189,8 @@ def _layer(subject: Subject, probe: ProbeSet, layer: str | None) -> tuple[str, i
         return traced.layer, channels, (height, width), others[-1] if others else None
     check_layer(subject.model, layer)
     with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [layer]) as tap:
-        subject.model(first)
+        with naming_errors(first):
+            subject.model(first)
         _, channels, height, width = as_maps(tap[layer], layer).shape
     return layer, channels, (height, width), None
 

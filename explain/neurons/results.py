@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from explain.errors import InputError
 from explain.nets.subject import Subject
 from explain.neurons.cells import CellIndex
 from explain.neurons.collect import Examples
 from explain.neurons.counts import UnitCounts
 from explain.types import ProbeSet
 
-__all__ = ["NeuronRun", "UnitExplanation"]
+__all__ = ["NeuronRun", "UnitExplanation", "Units"]
 
 INTERPRETABLE = 0.04
 """Bau et al. (2017), section 2.3: a unit detects a concept where their IoU is above this."""
@@ -54,10 +56,30 @@ class UnitExplanation:
 
 
 @dataclass(frozen=True)
+class Units:
+    """Unit explanations in ascending order; ``units[42]`` is unit 42, also where only some units were explained."""
+
+    rows: tuple[UnitExplanation, ...]
+
+    def __getitem__(self, unit: int) -> UnitExplanation:
+        for row in self.rows:
+            if row.unit == unit:
+                return row
+        numbers = f"{self.rows[0].unit} to {self.rows[-1].unit}" if self.rows else "none"
+        raise InputError(f"unit {unit} was not explained; explained: {len(self.rows)} units, {numbers}")
+
+    def __iter__(self) -> Iterator[UnitExplanation]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, repr=False)
 class NeuronRun:
     """A layer's units explained."""
 
-    units: tuple[UnitExplanation, ...]
+    units: Units
     subject: Subject = field(repr=False)
     probe: ProbeSet = field(repr=False)
     layer: str = ""
@@ -75,6 +97,13 @@ class NeuronRun:
     index: CellIndex | None = field(default=None, repr=False)
     counts: UnitCounts | None = field(default=None, repr=False)
     examples: Examples | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        facts = self.summary()
+        return (
+            f"NeuronRun({facts['units']} units of {self.layer!r} on {len(self.probe)} images of {self.probe.name!r},"
+            f" mean IoU {facts['mean_iou']:.4f} with up to {self.length} concepts)"
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the whole layer; detectors by network dissection's rule (best concept, IoU > .04)."""

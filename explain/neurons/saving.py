@@ -79,8 +79,8 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
     rows = list(_examples(run))
     np.savez_compressed(
         folder / "arrays" / "examples.npz",
-        unit=np.array([row["unit_bits"] for row in rows], dtype=np.uint8).reshape(len(rows), -1),
-        formula=np.array([row["formula_bits"] for row in rows], dtype=np.uint8).reshape(len(rows), -1),
+        unit=_stacked(rows, "unit_bits", run.resolution),
+        formula=_stacked(rows, "formula_bits", run.resolution),
         shape=np.array(run.resolution),
     )
     shown = {row["image"] for row in rows}
@@ -113,6 +113,11 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
     )
     _write_csv(run, folder / "units.csv")
     write_json(folder / "manifest.json", manifest)
+
+
+def _stacked(rows: list[dict[str, Any]], key: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return packed masks as uint8 ``(n, bytes)``; n may be 0."""
+    return np.array([row[key] for row in rows], dtype=np.uint8).reshape(len(rows), (size[0] * size[1] + 7) // 8)
 
 
 def _units(run: NeuronRun, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

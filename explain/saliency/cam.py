@@ -90,6 +90,10 @@ def cam_of_trace(
     if not probed:
         require_exact(probe_head(traced.head, traced.map), traced.layer)
     logits = traced.logits.float()
+    if subject.classes is not None and len(subject.classes) != logits.shape[1]:
+        raise InputError(
+            f"{len(subject.classes)} class names for a network of {logits.shape[1]} classes: give one each"
+        )
     chosen = choose_classes(classes, logits, subject)
     distinct, place = chosen.unique(return_inverse=True)
     weights, constants = class_weights(traced.head, traced.map, distinct)

@@ -360,3 +360,36 @@ def test_report_of_no_run(run, tmp_path):
     refused(run("report", tmp_path / "no"), "no")
     (tmp_path / "empty").mkdir()
     refused(run("report", tmp_path / "empty"), "empty")
+
+
+def test_usage_errors_are_one_line(run, net, tmp_path):
+    photo = sample_photos()[0].path
+    refused(run("image", f"{net}:subject", photo, "--limit", "0"), "--limit", "--help")
+    refused(run("neurons", f"{net}:subject"), "--data")
+    refused(run("nothing"), "nothing")
+    refused(run("image", f"{net}:subject", photo, "--mean", "1,2"), "--mean '1,2'")
+    refused(run("image", f"{net}:subject", photo, "--std", "0,0,0"), "above 0")
+    refused(run("image", f"{net}:subject", photo, "--transform", "os:sep"), "cannot be called")
+    refused(run("image", f"{net}:subject", photo, "--device", "meta"), "meta")
+    refused(run("image", f"{net}:subject", photo, "--input-size", "0"), "not positive")
+    names = tmp_path / "names.json"
+    for text, part in (("5", "no list"), ("{", "cannot be read"), ('["a", "b"]', "2 class names for a network of 11")):
+        names.write_text(text)
+        refused(run("image", f"{net}:subject", photo, "--class-names", names), part)
+    refused(run("neurons", f"{net}:subject", "--data", tmp_path, "--quantile", "nan"), "quantile")
+    refused(run("localize", f"{net}:subject", "--data", "sample", "--out", "/proc/no/run"), "cannot be written")
+
+
+def test_a_network_that_fails_leaves_one_line_and_no_folder(run, scenes, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(NET + "\n\nclass Broken(nn.Module):\n    def forward(self, x):\n        raise ValueError('no luck')\n"
+                    "\n\ndef broken():\n    import explain\n    from explain.nets import Preprocess\n"
+                    "    return explain.load(Broken(), transform=Preprocess((56, 56)))\n")  # fmt: skip
+    out = tmp_path / "out"
+    for command in (
+        ("image", f"{path}:broken", sample_photos()[0].path),
+        ("localize", f"{path}:broken", "--data", scenes),
+        ("neurons", f"{path}:broken", "--data", scenes),
+    ):
+        refused(run(*command, "--out", out), "the network fails", "56, 56) float32 (ValueError: no luck)")
+        assert [child.name for child in tmp_path.iterdir()] == ["broken.py"]

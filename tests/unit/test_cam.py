@@ -158,7 +158,7 @@ def test_names_without_names_or_of_several_classes():
     twice = Subject(net(), classes=("crane", "dog", "crane", "tree"))
     with pytest.raises(InputError, match=r"'crane' is the name of classes \[0, 2\]"):
         explain.cam(twice, noise(1, 3, 20, 20), "crane")
-    with pytest.raises(InputError, match="2 class names for a model of 4 classes"):
+    with pytest.raises(InputError, match="2 class names for a network of 4 classes"):
         explain.cam(Subject(net(), classes=("a", "b")), noise(1, 3, 20, 20), 0)
     digits = Subject(net(), classes=("3", "1", "0", "2"))
     assert explain.cam(digits, noise(1, 3, 20, 20), ["3", 3]).classes.tolist() == [[0, 3]]

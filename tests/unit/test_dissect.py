@@ -108,10 +108,10 @@ def test_drawn_scenes_with_a_planted_net():
     images = torch.from_numpy(masks.astype(np.float32))
     names = [scenes.LAYERS["mask"][1][value - 1] for value in ids]
     run = explain.dissect(Planted(), "conv:relu", (images, masks, names), length=1, quantile=0.999, resolution=(28, 28))
-    assert [unit.formula and parse(unit.formula) for unit in run.units[:2]] == [
+    assert [unit.formula and parse(unit.formula) for unit in list(run.units)[:2]] == [
         parse(f'"{name}"') for name in names[:2]
     ]
-    assert [unit.iou for unit in run.units[:2]] == [1.0, 1.0]
+    assert [unit.iou for unit in list(run.units)[:2]] == [1.0, 1.0]
 
 
 # --- against dense masks -------------------------------------------------------------------------------------
@@ -477,3 +477,26 @@ def test_interpolate_is_a_second_opinion(random_probe):
         large = F.interpolate(model[:3](random_probe[0]), size=TARGET, mode="bilinear", align_corners=False).numpy()
     sure = np.abs(large - np.array(limits)[:, None, None]) > 1e-5
     assert np.array_equal((large > np.array(limits)[:, None, None])[sure], units[sure])
+
+
+def test_units_are_asked_for_by_their_number(random_probe):
+    run = explain.dissect(random_net(), "2", random_probe, units=[4, 1], resolution=(16, 16), quantile=0.1)
+    assert [unit.unit for unit in run.units] == [1, 4]
+    assert run.units[4].unit == 4
+    assert len(run.units) == 2
+    with pytest.raises(InputError, match="unit 0 was not explained; explained: 2 units, 1 to 4"):
+        _ = run.units[0]
+    assert len(repr(run)) < 200
+
+
+def test_a_run_in_which_no_unit_fires_is_saved_and_shown(random_probe, tmp_path):
+    model = random_net()
+    with torch.no_grad():
+        model[2].weight.zero_()
+        model[2].bias.zero_()
+    run = explain.dissect(model, "2", random_probe, resolution=(16, 16))
+    assert run.summary()["firing"] == 0
+    run.save(tmp_path / "run")
+    with np.load(tmp_path / "run" / "arrays" / "examples.npz") as stored:
+        assert stored["unit"].shape == (0, 32)
+    assert "never fires" in explain.render(tmp_path / "run").read_text()

@@ -168,7 +168,34 @@ def test_images_of_all_kinds_give_one_batch(tmp_path):
     assert batch.geometries == (Geometry((43, 61), (8, 9), (43 / 8, 61 / 9)),) * 4
     assert [one.size for one in batch.pictures] == [(61, 43)] * 4
     assert torch.equal(as_batch(image, Preprocess((8, 9))).tensor, batch.tensor[:1])
-    assert read_image(array[:, :, 0]).mode == "L"
+    assert read_image(array[:, :, 0]).mode == "RGB"
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, 0)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    found = np.array(read_image(tmp_path / "deep.png"))
+    assert found[0, :, 0].tolist() == list(range(256))
+    with pytest.raises(InputError, match="floating point"):
+        read_image(Image.fromarray(np.zeros((4, 4), np.float32)))
+
+
+def test_photos_are_turned_upright_and_labelled_data_are_not(tmp_path):
+    image = picture()
+    exif = Image.Exif()
+    exif[274] = 6  # a phone held upright
+    image.save(tmp_path / "phone.png", exif=exif)
+    assert read_image(tmp_path / "phone.png").size == (61, 43)
+    batch = as_batch(tmp_path / "phone.png", Preprocess((8, 9)))
+    assert batch.pictures[0].size == (43, 61)
+    assert np.array_equal(np.array(batch.pictures[0]), np.rot90(np.array(image.convert("RGB")), -1))
+    ((_, stored),) = stream([tmp_path / "phone.png"], Preprocess((8, 9)))
+    assert torch.equal(stored, as_batch(image, Preprocess((8, 9))).tensor)
+
+
+def test_a_transform_that_fails_is_named():
+    with pytest.raises(InputError, match=r"the transform fails on a picture \(ZeroDivisionError"):
+        as_batch(picture(), lambda image: 1 / 0)
 
 
 def test_tensors_stay_as_they_are():

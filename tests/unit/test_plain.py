@@ -444,7 +444,7 @@ def test_shared_mask_equals_a_literal_reading():
     for index, name in enumerate(data.names):
         for layer, (column, folder) in enumerate([("mask", "masks"), ("part_mask", "parts")]):
             names = {entry["id"]: entry["name"] for entry in spec[column]["classes"]}
-            picture = Image.open(root / folder / name.replace(".jpg", ".png")).convert("I")
+            picture = Image.open(root / folder / name.replace(".jpg", ".png"))  # resized in its own mode
             small = np.asarray(picture.resize((40, 30), Image.Resampling.NEAREST))
             got = data.labels(index, (30, 40)).maps[layer]
             for y, x in np.ndindex(30, 40):

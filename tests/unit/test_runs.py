@@ -154,9 +154,18 @@ def test_an_interrupted_overwrite_can_be_resumed(tmp_path):
 
 
 def test_any_other_error_keeps_what_was_done(tmp_path):
-    with pytest.raises(ZeroDivisionError), run_folder(tmp_path / "run", config=CONFIG):
+    with pytest.raises(ZeroDivisionError), run_folder(tmp_path / "run", config=CONFIG) as folder:
+        folder.checkpoint.save("state", {"done": np.array(3)})
         _ = 1 / 0
     assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
+    with pytest.raises(ZeroDivisionError), run_folder(tmp_path / "a" / "other", config=CONFIG):
+        _ = 1 / 0  # nothing was done yet, so nothing is kept
+    assert [path.name for path in tmp_path.iterdir()] == ["run.partial"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused():
+    with pytest.raises(RunError, match="cannot be written"), run_folder("/proc/no/run", config=CONFIG):
+        pass
 
 
 def test_the_current_folder_is_no_run(tmp_path, monkeypatch):

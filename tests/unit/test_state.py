@@ -167,8 +167,11 @@ def test_the_model_is_unchanged_after_an_error(job, calls):
 def test_the_last_forward_of_many_may_fail():
     model = make()
     model.fuse.left = 3
-    with pytest.raises(Boom):
+    with pytest.raises(
+        explain.ExplainError, match=r"the network fails on an input of \(2, 3, 8, 8\) float32 \(Boom"
+    ) as caught:
         explain.cam(model, X, batch_size=2)
+    assert isinstance(caught.value.__cause__, Boom)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
