@@ -42,6 +42,17 @@ def bare():
     return make()
 """
 
+BROKEN = """
+class Broken(nn.Module):
+    def forward(self, x):
+        raise ValueError("no luck")
+
+def broken():
+    import explain
+    from explain.nets import Preprocess
+    return explain.load(Broken(), transform=Preprocess((56, 56)))
+"""
+
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory):
@@ -382,9 +393,7 @@ def test_usage_errors_are_one_line(run, net, tmp_path):
 
 def test_a_network_that_fails_leaves_one_line_and_no_folder(run, scenes, tmp_path):
     path = tmp_path / "broken.py"
-    path.write_text(NET + "\n\nclass Broken(nn.Module):\n    def forward(self, x):\n        raise ValueError('no luck')\n"
-                    "\n\ndef broken():\n    import explain\n    from explain.nets import Preprocess\n"
-                    "    return explain.load(Broken(), transform=Preprocess((56, 56)))\n")  # fmt: skip
+    path.write_text(NET + BROKEN)
     out = tmp_path / "out"
     for command in (
         ("image", f"{path}:broken", sample_photos()[0].path),
