@@ -31,7 +31,7 @@ def made(name, side):
 EXACT = [
     ("mobilenet_v2", 96, "features"),
     ("resnet18", 96, "layer4"),
-    pytest.param("resnet50", 96, "layer4", marks=pytest.mark.slow),
+    ("resnet50", 96, "layer4"),
     ("densenet121", 96, "features:relu"),
     ("efficientnet_b0", 96, "features"),
     ("regnet_y_400mf", 96, "trunk_output"),
