@@ -39,6 +39,7 @@ def anatomy_table(subject: object, *, trained: bool) -> Table:
     """Return what anatomy found, as a table."""
     import torch
 
+    from explain.nets.record import naming_errors
     from explain.nets.subject import as_subject
     from explain.nets.trace import anatomy
 
@@ -47,7 +48,7 @@ def anatomy_table(subject: object, *, trained: bool) -> Table:
     noise = torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0)).to(known.device)
     if not trained:
         # Random weights with empty BatchNorm statistics give logits near zero: one pass fills them.
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(), torch.no_grad(), naming_errors(noise):
             known.model.train()(noise)
         known.model.eval()
     parts = anatomy(known.model, images=noise)

@@ -130,9 +130,8 @@ class _Kept:
     def add(self, first: int, maps: Tensor, bound: Tensor) -> None:
         if self.pieces is None:
             return
-        top = maps.amax((2, 3))
-        # The margin of `active_masks`, so that counting kept maps equals counting all.
-        image, unit = (top + top.abs() * 1e-6 > bound).nonzero(as_tuple=True)
+        # An upsampled value never exceeds its corners (`counts.upsample`), so nothing else can become active.
+        image, unit = (maps.amax((2, 3)) > bound).nonzero(as_tuple=True)
         piece = (image.cpu() + first, unit.cpu(), maps[image, unit].cpu())
         self.pieces.append(piece)
         self.size += piece[2].numel() * 4 + len(unit) * 16
@@ -142,8 +141,7 @@ class _Kept:
     def _prune(self, bound: Tensor) -> None:
         kept = []
         for image, unit, maps in self.pieces or []:
-            top = maps.amax((1, 2))
-            stay = top + top.abs() * 1e-6 > bound[unit]
+            stay = maps.amax((1, 2)) > bound[unit]
             kept.append((image[stay], unit[stay], maps[stay]))
         self.size = sum(piece[2].numel() * 4 + len(piece[1]) * 16 for piece in kept)
         # Nearly full again means that every batch would be pruned: a second pass is cheaper.

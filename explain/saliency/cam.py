@@ -139,19 +139,14 @@ def _rows(classes: ClassSpec, start: int, count: int, total: int) -> ClassSpec:
 def _joined(parts: list[Saliency], batch: Batch) -> Saliency:
     if len(parts) == 1:
         return parts[0]
-    first = parts[0]
-    return Saliency(
+    return replace(
+        parts[0],
         values=torch.cat([part.values for part in parts]),
         classes=torch.cat([part.classes for part in parts]),
         scores=torch.cat([part.scores for part in parts]),
         probabilities=torch.cat([part.probabilities for part in parts]),
         constants=torch.cat([part.constants for part in parts]),
-        exact=all(part.exact for part in parts),
         residual=max(part.residual for part in parts),
-        method=first.method,
-        layer=first.layer,
-        input_size=first.input_size,
-        names=first.names,
         geometries=batch.geometries,
         images=batch.pictures,
     )
