@@ -116,7 +116,12 @@ def print_run(console: Console, run: Any, count: int = 20) -> None:
 def unit_table(run: Any, count: int = 20) -> Table:
     """Return the units of highest IoU as a table."""
     table = Table(
-        "unit", "IoU", "formula", "best single concept", "its IoU", title=f"best {count} units of {run.layer}"
+        "unit",
+        "IoU",
+        "formula",
+        "best single concept",
+        "its IoU",
+        title=f"best {min(count, len(run.units))} units of {run.layer}",
     )
     for unit in sorted(run.units, key=lambda unit: (-unit.iou, unit.unit))[:count]:
         table.add_row(str(unit.unit), f"{unit.iou:.4f}", unit.formula or "-", unit.label or "-", f"{unit.score:.4f}")
