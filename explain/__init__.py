@@ -15,6 +15,7 @@ _HOMES = {
     "ExplainError": "explain.errors",
     "Saliency": "explain.types",
     "Subject": "explain.nets",
+    "attribute": "explain.saliency.attribute",
     "cam": "explain.saliency.cam",
     "dissect": "explain.neurons.dissect",
     "evaluate_localization": "explain.localization",
@@ -31,6 +32,7 @@ __all__ = [
     "Saliency",
     "Subject",
     "__version__",
+    "attribute",
     "cam",
     "dissect",
     "evaluate_localization",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from explain.neurons.dissect import dissect
     from explain.report import render
     from explain.saliency import watch
+    from explain.saliency.attribute import attribute
     from explain.saliency.cam import cam
     from explain.types import Boxes, Saliency
 

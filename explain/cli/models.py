@@ -39,7 +39,7 @@ def anatomy_table(subject: object, *, trained: bool) -> Table:
     """Return what anatomy found, as a table."""
     import torch
 
-    from explain.nets.record import naming_errors
+    from explain.nets.modes import naming_errors
     from explain.nets.subject import as_subject
     from explain.nets.trace import anatomy
 

@@ -22,9 +22,10 @@ from explain.localization.sweep import threshold_sweep
 from explain.nets.inputs import Batch, stream, suspicion
 from explain.nets.record import Trace
 from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import probe_head, require_exact, trace
+from explain.nets.trace import HeadProbe, check_finite, probe_head, require_exact, trace
 from explain.runs import Checkpoint
 from explain.saliency.cam import cam_of_trace
+from explain.saliency.query import Query
 from explain.types import Geometry, LocalizationSet
 
 __all__ = ["LocalizationResult", "Progress", "evaluate_localization"]
@@ -254,16 +255,17 @@ def _measure(
     chunks = [stored] if stored is not None else []
     done = len(stored["rank"]) if stored is not None else 0
     warnings: list[str] = []
-    checked = False
+    probe: HeadProbe | None = None
     for indices, tensor in _batches(subject, data, batch_size, workers, done):
         traced = trace(subject.model, subject.placed(tensor))
-        if not checked:
-            require_exact(probe_head(traced.head, traced.map), traced.layer)
+        if probe is None:
+            check_finite(traced)
+            probe = probe_head(traced.head, traced.map)
+            require_exact(probe, traced.layer)
             _check_classes(data, traced.logits.shape[1])
             found = suspicion(tensor)
             warnings += [found] if found else []
-        checked = True
-        chunks.append(_measure_batch(subject, data, indices, tensor, traced, thresholds))
+        chunks.append(_measure_batch(subject, data, indices, tensor, traced, probe, thresholds))
         done += len(indices)
         if progress is not None:
             progress("images", done, len(data))
@@ -300,10 +302,11 @@ def _measure_batch(
     indices: range,
     tensor: Tensor,
     traced: Trace,
+    probe: HeadProbe,
     thresholds: NDArray[np.float64],
 ) -> dict[str, NDArray[Any]]:
     truth = torch.tensor([[data.classes[index]] for index in indices], device=traced.logits.device)
-    maps = cam_of_trace(subject, traced, truth, Batch(tensor, None, None), probed=True)
+    maps = cam_of_trace(Query(subject, truth), traced, probe, Batch(tensor, None, None))
     logits = traced.logits.float()
     # Ties in the logits count against the model, so that a constant output has no correct answer by luck.
     own = logits.gather(1, truth)

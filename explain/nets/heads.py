@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from explain.errors import InputError
 from explain.nets.inputs import as_batch, stream
-from explain.nets.record import eval_mode
+from explain.nets.modes import eval_mode
 from explain.nets.subject import Subject, as_subject
 from explain.nets.tap import stop_at
 from explain.nets.trace import trace

@@ -3,6 +3,7 @@
 Recording rides on the user's own forward pass. A ``TorchFunctionMode`` sees every torch function of this
 thread, module hooks say whose output a tensor is. Each new spatial tensor ``(b, c, h, w)`` replaces the last
 one, so no more than one activation is held; the calls after the last one are the *head* and can be replayed.
+With ``at`` the map is the output of a named layer, and everything after that is the head.
 """
 
 from __future__ import annotations
@@ -13,29 +14,41 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
-from explain.errors import ExplainError, ModelError
-from explain.nets.head import Call, Head, Slot, map_tree, symbolic_batch, tree_leaves
+from explain.errors import ModelError
+from explain.nets.head import Call, Head, Held, Slot, map_tree, symbolic_batch, tree_leaves
+from explain.nets.layout import Layout, layout_of
+from explain.nets.modes import eval_mode, naming_errors
+from explain.nets.outputs import OutputSpec, logits_of
 
-__all__ = ["Recorder", "Trace", "eval_mode", "naming_errors", "recording"]
+__all__ = ["Recorder", "Spot", "Trace", "eval_mode", "naming_errors", "recording"]
 
 _RESHAPES = frozenset({"view", "reshape", "expand", "unflatten", "view_as", "resize"})
 _CASTS = frozenset({"float", "double", "half", "bfloat16"})
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A place in a forward pass: the ``call``-th output of a layer (shared modules are called several times)."""
+
+    layer: str
+    call: int = 1
+
+
+@dataclass(frozen=True)
 class Trace:
-    """One recorded forward pass: the last spatial map, its name, the head after it, the logits."""
+    """One recorded forward pass: a map (the last spatial one), its name, the head after it, the logits."""
 
     layer: str
     map: Tensor
     """``(b, c, h, w)``, detached."""
     head: Head
+    """Takes such maps, whatever the layer's own layout is."""
     logits: Tensor
     """``(b, classes)``, detached."""
     candidates: tuple[tuple[str, tuple[int, int, int]], ...]
@@ -44,14 +57,25 @@ class Trace:
     """All modules that returned the map, the innermost first."""
     call: int = 1
     """How many times the layer was called up to the map: shared modules are called several times."""
+    at: Spot | None = None
+    """The layer that was asked for; None where the map is the last spatial one."""
+
+    @property
+    def spot(self) -> Spot:
+        """Where the map is."""
+        return Spot(self.layer, self.call)
 
 
 class Recorder(TorchFunctionMode):
     """Watches one forward pass; ``trace(output)`` gives the result. Use it through `recording`."""
 
-    def __init__(self, on_name: Callable[[str, Tensor], None] | None = None) -> None:
+    def __init__(self, on_name: Callable[[str, Tensor], Tensor | None] | None = None, at: Spot | None = None) -> None:
         super().__init__()
         self._on_name = on_name
+        self._at = at
+        self._reached = False
+        self._image: tuple[int, int] = (1, 1)
+        self._from_images = WeakIdKeyDictionary()
         self._thread = threading.get_ident()
         self._stack: list[str] = []
         self._alive: list[Any] = []  # keeps ids unique while the head is recorded
@@ -59,6 +83,7 @@ class Recorder(TorchFunctionMode):
         self._calls: list[Call] = []
         self._count = 0
         self._map: Tensor | None = None
+        self._value: Tensor | None = None
         self._name = ""
         self._candidates: dict[str, tuple[int, int, int]] = {}
         self._owners: list[str] = []
@@ -75,26 +100,49 @@ class Recorder(TorchFunctionMode):
         if threading.get_ident() != self._thread or not self._stack:
             return result
         if isinstance(result, Tensor):
-            if _is_spatial(result):
-                self._new_map(func, args, result)
-            elif self._map is not None:
+            self._note_source(args, kwargs, (result,))
+            if _is_spatial(result) and not self._reached:
+                return self._new_map(func, args, result)
+            if self._map is not None:
                 self._record(func, args, kwargs, (result,), single=True)
         elif isinstance(result, (tuple, list)) and any(isinstance(r, Tensor) for r in result):
+            self._note_source(args, kwargs, tuple(result))
             self._record(func, args, kwargs, tuple(result), single=False)
         return result
 
-    def _new_map(self, func: Any, args: tuple[Any, ...], result: Tensor) -> None:
+    def _note_source(self, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Any, ...]) -> None:
+        """Note whether results were computed from the images: such a tensor beside the map is no constant."""
+        sources = self._from_images
+        if any(isinstance(leaf, Tensor) and leaf in sources for leaf in tree_leaves((args, kwargs))):
+            for result in results:
+                if isinstance(result, Tensor):
+                    sources[result] = True
+
+    def _new_map(self, func: Any, args: tuple[Any, ...], result: Tensor) -> Tensor:
         follows = self._map is not None and any(value is self._map for value in tree_leaves(args))
         base = self._name if follows else (self._stack[-1] if self._stack else "")
-        self._map = result
-        self._owners.clear()
         name = f"{base}:{getattr(func, '__name__', 'function').rstrip('_')}"
         self._calls_of[name] += 1
-        self._set_name(name)
+        self._start(result)
+        self._owners.clear()
+        result = self._set_name(name)
+        if self._at == Spot(name, self._calls_of[name]):
+            self._fix()
+        return result
+
+    def _start(self, feature_map: Tensor) -> None:
+        """Take a tensor for the map: what comes after it is the head."""
+        self._map = feature_map
         self._calls.clear()
         self._alive.clear()
-        self._slots = {id(result): 0}
+        self._slots = {id(feature_map): 0}
         self._count = 0
+
+    def _fix(self) -> None:
+        """Keep the map that was asked for; later calls may work on it in place."""
+        self._reached = True
+        with torch._C.DisableTorchFunction():
+            self._value = self._map.detach().clone() if self._map is not None else None
 
     def _record(
         self,
@@ -113,6 +161,8 @@ class Recorder(TorchFunctionMode):
         def template(value: Any) -> Any:
             if isinstance(value, Tensor) and id(value) in self._slots:
                 return Slot(self._slots[id(value)])
+            if isinstance(value, Tensor) and value in self._from_images:
+                return Held(value.detach())
             return value.detach() if isinstance(value, Tensor) else value
 
         name = getattr(func, "__name__", "")
@@ -133,12 +183,19 @@ class Recorder(TorchFunctionMode):
 
     # --- modules --------------------------------------------------------------------------------------
 
-    def enter_module(self, name: str) -> None:
+    def enter_module(self, name: str, inputs: Any) -> None:
         """Note that the forward of module ``name`` begins (called by a hook)."""
-        if threading.get_ident() == self._thread:
-            if not name:
-                self._calls_of.clear()  # a new forward pass
-            self._stack.append(name)
+        if threading.get_ident() != self._thread:
+            return
+        if not name:  # a new forward pass
+            self._calls_of.clear()
+            self._reached = False
+            for value in tree_leaves(inputs):
+                if isinstance(value, Tensor):
+                    self._from_images[value] = True
+                    if value.ndim == 4 and value.is_floating_point():
+                        self._image = (value.shape[2], value.shape[3])
+        self._stack.append(name)
 
     @property
     def here(self) -> bool:
@@ -152,28 +209,43 @@ class Recorder(TorchFunctionMode):
         while self._stack and self._stack.pop() != name:
             pass  # modules left by an exception before their hooks could say so
         self._calls_of[name] += 1
-        if name and output is self._map and self._map is not None:
+        if self._reached or not name or not isinstance(output, Tensor):
+            return
+        if self._at == Spot(name, self._calls_of[name]):
+            if output is not self._map:
+                self._start(output)
+            self._owners.append(name)
+            self._name = name
+            self._fix()
+        elif output is self._map:
             self._set_name(name)
             self._owners.append(name)
-            channels, height, width = self._map.shape[1:]
+            channels, height, width = output.shape[1:]
             self._candidates[name] = (channels, height, width)
 
-    def _set_name(self, name: str) -> None:
+    def _set_name(self, name: str) -> Tensor:
+        """Name the map, and let the one who listens put another tensor in its place."""
+        assert self._map is not None
         self._name = name
-        if self._on_name is not None and self._map is not None:
-            self._on_name(name, self._map)
+        changed = self._on_name(name, self._map) if self._on_name is not None else None
+        if changed is not None and changed is not self._map:
+            self._start(changed)
+        return self._map
 
     # --- result ---------------------------------------------------------------------------------------
 
-    def trace(self, output: Any) -> Trace:
-        """Return the trace of the forward pass that gave ``output``.
+    def trace(self, output: Any, which: OutputSpec = None) -> Trace:
+        """Return the trace of the forward pass that gave ``output``; ``which`` part of it holds the logits.
 
         Raises
         ------
         ModelError
-            The output is no logits tensor ``(b, classes)``, or no spatial map was seen before it.
+            The output holds no logits tensor ``(b, classes)``, or no spatial map was seen before it.
         """
-        logits = logits_of(output)
+        logits = logits_of(output, which)
+        columns = logits[:, None] if logits.ndim == 1 else logits
+        if self._at is not None and not self._reached:
+            raise ModelError(f"call {self._at.call} of layer {self._at.layer!r} was not reached by the forward pass")
         if self._map is None:
             raise ModelError(
                 "no spatial feature map was seen in the forward pass (a compiled or scripted model? then give"
@@ -186,48 +258,55 @@ class Recorder(TorchFunctionMode):
             )
         if logits.shape[0] != self._map.shape[0]:
             raise ModelError(f"the output has batch {logits.shape[0]}, the map at {self._name} {self._map.shape[0]}")
-        head = Head(tuple(self._calls), self._slots[id(logits)])
+        value, layout = self._placed()
+        prefixed = layout is not None and layout.prefix > 0
+        head = Head(
+            tuple(self._calls),
+            self._slots[id(logits)],
+            layout,
+            original=value[:, : layout.prefix].detach().clone() if layout is not None and prefixed else None,
+            batch=len(value),
+        )
         candidates, owners = tuple(self._candidates.items()), tuple(self._owners)
         return Trace(
             self._name,
-            self._map.detach(),
+            value.detach() if layout is None else layout.to_map(value.detach()),
             head,
-            logits.detach(),
+            columns.detach(),
             candidates,
             owners,
-            self._calls_of[self._name],
+            self._calls_of[self._name] if self._at is None else self._at.call,
+            self._at,
         )
 
-
-def logits_of(output: Any) -> Tensor:
-    """Return the logits ``(b, classes)`` in a model's output: a tensor, or an object's ``logits``.
-
-    Raises
-    ------
-    ModelError
-        Anything else; the message names the type.
-    """
-    found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if not isinstance(found, Tensor):
-        raise ModelError(
-            f"the model returns {type(output).__name__}, not a tensor of logits (batch, classes):"
-            " wrap it in a module that returns the logits"
-        )
-    if found.ndim != 2:
-        raise ModelError(
-            f"the model returns a tensor of shape {tuple(found.shape)}, not logits (batch, classes):"
-            " explain needs a classifier"
-        )
-    return found
+    def _placed(self) -> tuple[Tensor, Layout | None]:
+        """Return the map as the layer gave it, and its layout where that is not plainly ``(b, c, h, w)``."""
+        if self._at is None:
+            assert self._map is not None
+            return self._map, None
+        assert self._value is not None
+        layout = layout_of(self._value.shape, self._image, [grid[1:] for grid in self._candidates.values()])
+        if layout is None:
+            raise ModelError(
+                f"layer {self._name!r} gives a tensor of shape {tuple(self._value.shape)} for images of"
+                f" {self._image[0]} x {self._image[1]}: that is no map (b, c, h, w), (b, h, w, c) or tokens (b, n, c)"
+            )
+        return self._value, None if layout.kind == "nchw" else layout
 
 
 @contextmanager
-def recording(model: nn.Module, on_name: Callable[[str, Tensor], None] | None = None) -> Iterator[Recorder]:
-    """Record the forward passes of ``model`` made by this thread inside the block; hooks go with it."""
-    recorder = Recorder(on_name)
+def recording(
+    model: nn.Module, on_name: Callable[[str, Tensor], Tensor | None] | None = None, at: Spot | None = None
+) -> Iterator[Recorder]:
+    """Record the forward passes of ``model`` made by this thread inside the block; hooks go with it.
+
+    ``on_name(name, map)`` is called for each spatial tensor as it gets a name, and may return another to go on with
+    (honoured for the names of functions). ``at``: the layer whose output is the map, instead of the last spatial one.
+    """
+    recorder = Recorder(on_name, at)
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            before = module.register_forward_pre_hook(_entering(recorder, name))
+            before = module.register_forward_pre_hook(_entering(recorder, name), with_kwargs=True)
             stack.callback(before.remove)
             after = module.register_forward_hook(_leaving(recorder, name), always_call=True)
             stack.callback(after.remove)
@@ -236,75 +315,11 @@ def recording(model: nn.Module, on_name: Callable[[str, Tensor], None] | None = 
 
 
 def _entering(recorder: Recorder, name: str) -> Callable[..., None]:
-    return lambda module, args: recorder.enter_module(name)
+    return lambda module, args, kwargs: recorder.enter_module(name, (args, kwargs))
 
 
 def _leaving(recorder: Recorder, name: str) -> Callable[..., None]:
     return lambda module, args, output: recorder.leave_module(name, output)
-
-
-@dataclass
-class _Modes:
-    """The modes that modules had before the first of several blocks put the model into eval mode."""
-
-    before: list[tuple[nn.Module, bool]]
-    users: int = 0
-
-
-_MODES: WeakKeyDictionary[nn.Module, _Modes] = WeakKeyDictionary()
-_MODES_LOCK = threading.Lock()
-
-
-@contextmanager
-def naming_errors(images: Tensor) -> Iterator[None]:
-    """Turn what the user's own network raises on ``images`` into one line that says so.
-
-    Raises
-    ------
-    ModelError
-        Anything that is no error of explain's own; a graphic card's lack of memory says what to do.
-    """
-    try:
-        yield
-    except ExplainError:
-        raise
-    except torch.cuda.OutOfMemoryError:
-        raise ModelError(
-            f"the device has too little memory for a batch of {len(images)}: lower the batch size"
-        ) from None
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        kind, dtype = f"{type(error).__name__}: {lines[0]}", str(images.dtype).removeprefix("torch.")
-        raise ModelError(
-            f"the network fails on an input of {tuple(images.shape)} {dtype} ({kind}):"
-            " check channels, input size and device"
-        ) from error
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Run the block with every module in eval mode and RNG apart; give each module its own mode back.
-
-    Blocks of several threads on one model share the change: the last one to leave undoes it.
-    """
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        with _MODES_LOCK:
-            modes = _MODES.setdefault(model, _Modes([]))
-            if modes.users == 0:
-                modes.before = [(module, module.training) for module in model.modules()]
-            modes.users += 1
-            for module, _ in modes.before:
-                module.training = False
-        try:
-            yield
-        finally:
-            with _MODES_LOCK:
-                modes.users -= 1
-                if modes.users == 0:
-                    for module, training in modes.before:
-                        module.training = training
-                    _MODES.pop(model, None)
 
 
 def _is_spatial(value: Tensor) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from explain.errors import ModelError, near
+from explain.nets.modes import eval_mode
 from explain.nets.record import recording
 
-__all__ = ["Stop", "Tap", "check_layer", "stop_at"]
+__all__ = ["Stop", "Tap", "check_layer", "count_calls", "cut", "stop_at"]
 
 
 class Tap:
@@ -149,3 +150,86 @@ def stop_at(model: nn.Module, layer: str, images: Tensor, *, call: int = 1) -> T
     except Stop as stop:
         return stop.value
     raise ModelError(f"call {call} of layer {layer!r} was not reached by the forward pass")
+
+
+def cut(model: nn.Module, layers: Sequence[str], run: Callable[[], Any]) -> tuple[dict[str, Tensor], Any]:
+    """Run the network without graph as far as the first of ``layers``, and with it from there on.
+
+    Returns each layer's output as a tensor to take derivatives for, and what ``run`` returned. The network goes on
+    with clones, so that what it does in place does not reach them. A layer called several times gives its last
+    output. Parameters may be frozen. To be called without graph; see `Tap` for names and threads.
+
+    Raises
+    ------
+    ModelError
+        A layer that the model does not have, that was not reached, or that gives no floating point tensor.
+    """
+    kept: dict[str, Tensor] = {}
+    thread = threading.get_ident()
+
+    def swap(layer: str, output: Any) -> Any:
+        if threading.get_ident() != thread:
+            return None
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            raise ModelError(f"layer {layer!r} returns {type(output).__name__}, not a tensor: take a layer inside it")
+        with torch._C.DisableTorchFunction():
+            value = output if output.requires_grad else output.detach().clone().requires_grad_()
+            torch.set_grad_enabled(True)  # until the block ends in which the graph was off
+            kept[layer] = value
+            return value.clone()
+
+    with torch.no_grad(), _swapping(model, layers, swap):
+        output = run()
+    missing = [layer for layer in layers if layer not in kept]
+    if missing:
+        raise ModelError(f"layer {missing[0]!r} was not reached by the forward pass")
+    return {layer: kept[layer] for layer in layers}, output
+
+
+@contextmanager
+def _swapping(model: nn.Module, layers: Sequence[str], swap: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Let ``swap(layer, output)`` put another tensor in the place of each layer's output, inside the block."""
+    functions = [layer for layer in layers if ":" in layer]
+
+    def returned(layer: str) -> Callable[..., Any]:
+        return lambda module, args, output: swap(layer, output)
+
+    with ExitStack() as stack:
+        for layer in layers:
+            check_layer(model, layer)
+            if layer not in functions:
+                stack.callback(model.get_submodule(layer).register_forward_hook(returned(layer)).remove)
+        if functions:
+            stack.enter_context(recording(model, lambda name, value: swap(name, value) if name in functions else None))
+        yield
+
+
+def count_calls(model: nn.Module, layer: str, run: Callable[[], Any]) -> int:
+    """Return how many times ``layer`` gives an output in one forward pass, which ``run`` makes.
+
+    Raises
+    ------
+    ModelError
+        A layer that the model does not have, or that is not reached.
+    """
+    check_layer(model, layer)
+    calls = 0
+    thread = threading.get_ident()
+
+    def count(name: str) -> None:
+        nonlocal calls
+        calls += name == layer and threading.get_ident() == thread
+
+    with eval_mode(model), torch.inference_mode(False), torch.no_grad():
+        if ":" in layer:
+            with recording(model, lambda name, value: count(name)):
+                run()
+        else:
+            hook = model.get_submodule(layer).register_forward_hook(lambda module, args, output: count(layer))
+            try:
+                run()
+            finally:
+                hook.remove()
+    if calls == 0:
+        raise ModelError(f"layer {layer!r} was not reached by the forward pass")
+    return calls

@@ -8,16 +8,31 @@ alone in float64 (additivity, spatial permutation); weights and constant then ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from explain.errors import InputError, ModelError
 from explain.nets.head import Head
-from explain.nets.record import Trace, eval_mode, naming_errors, recording
+from explain.nets.modes import eval_mode, naming_errors
+from explain.nets.outputs import OutputSpec
+from explain.nets.record import Spot, Trace, recording
+from explain.nets.spots import last_grid
 
-__all__ = ["Anatomy", "HeadProbe", "anatomy", "class_weights", "probe_head", "trace"]
+__all__ = [
+    "Anatomy",
+    "HeadProbe",
+    "anatomy",
+    "best_trace",
+    "check_finite",
+    "class_weights",
+    "folded_weights",
+    "probe_head",
+    "trace",
+]
 
 EXACT = 1e-9
 """Largest relative error of a float64 probe that counts as rounding: exact heads give 1e-15 … 1e-13, others 0.1 up."""
@@ -32,16 +47,25 @@ class HeadProbe:
     permutation: float
     """Relative change of the logits when positions are permuted: 0 where the head sees only the mean."""
     fault: str = ""
-    """Why the head could not be run on a map alone."""
+    """What the head reads beside the map, or why it could not be run on a map alone."""
+    folded: bool = False
+    """The head is affine once its LayerNorms are held at the statistics of the image itself."""
 
     @property
     def exact(self) -> bool:
-        """True where the head is affine in the mean of the map."""
-        return self.additivity < EXACT and self.permutation < EXACT
+        """True where the head is affine in the mean of the map (after folding, if ``folded``)."""
+        return self.additivity < EXACT and self.permutation < EXACT and not self.fault
+
+    @property
+    def pools(self) -> bool:
+        """True where the head does not see where in the map a value is."""
+        return self.permutation < EXACT
 
     @property
     def reason(self) -> str:
         """One line that says why the class activation map is exact, or why not."""
+        if self.exact and self.folded:
+            return "the head is affine in the map's mean, with its LayerNorm held at the image's own statistics"
         if self.exact:
             return "the head is affine in the map's mean"
         if self.fault:
@@ -90,13 +114,26 @@ class Anatomy:
         return self.probe.reason
 
 
-def trace(model: nn.Module, images: Tensor) -> Trace:
+def trace(
+    model: nn.Module,
+    images: Tensor,
+    at: Spot | None = None,
+    *,
+    run: Callable[[Tensor], Any] | None = None,
+    output: OutputSpec = None,
+) -> Trace:
     """Run one forward pass of ``model`` in eval mode, without graph, and record map, head and logits.
 
     Parameters
     ----------
     images
         ``(b, c, h, w)``, preprocessed, on the model's device.
+    at
+        The layer whose output is the map; the last spatial tensor where None.
+    run
+        How the network is called on images; ``model(images)`` where None.
+    output
+        Which part of the network's output holds the logits; see `explain.nets.outputs.pick`.
 
     Raises
     ------
@@ -104,9 +141,48 @@ def trace(model: nn.Module, images: Tensor) -> Trace:
         The model is no image classifier that can be traced; the message says why.
     """
     with eval_mode(model), torch.inference_mode(False), torch.no_grad():
-        with recording(model) as recorder, naming_errors(images):
-            output = model(images)
-        return recorder.trace(output)
+        with recording(model, at=at) as recorder, naming_errors(images):
+            result = (run or model)(images)
+        return recorder.trace(result, output)
+
+
+def best_trace(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    run: Callable[[Tensor], Any] | None = None,
+    output: OutputSpec = None,
+) -> tuple[Trace, HeadProbe]:
+    """Return a trace at the layer that is best to explain, and what its head was found to be.
+
+    The last spatial map, if the head pools it: one forward pass. Else the last map or row of image tokens that a
+    module returns and that the scores depend on, which takes a pass with one image and another with all.
+    """
+    traced = trace(model, images, run=run, output=output)
+    check_finite(traced)
+    probe = probe_head(traced.head, traced.map)
+    if probe.exact or (probe.pools and not probe.fault):
+        return traced, probe
+    first = None if run is not None else images[:1]
+    found = last_grid(model, images[:1] if first is not None else images, run, output)
+    if found is None or (found[1].kind == "nchw" and found[0].layer in (traced.layer, *traced.owners)):
+        return traced, probe
+    traced = trace(model, images, found[0], run=run, output=output)
+    return traced, probe_head(traced.head, traced.map)
+
+
+def check_finite(traced: Trace) -> None:
+    """Refuse a map with NaN or infinity.
+
+    Raises
+    ------
+    ModelError
+        The layer, and what to check.
+    """
+    if not bool(traced.map.isfinite().all()):
+        raise ModelError(
+            f"the map at {traced.layer} holds NaN or infinity: check the weights, the input and the precision"
+        )
 
 
 def anatomy(
@@ -114,6 +190,7 @@ def anatomy(
     input_size: tuple[int, int, int] = (3, 224, 224),
     *,
     images: Tensor | None = None,
+    output: OutputSpec = None,
 ) -> Anatomy:
     """Take a classifier apart by one traced forward pass; the model comes back as it was.
 
@@ -123,6 +200,8 @@ def anatomy(
         (channels, height, width) of the noise image to trace with, where ``images`` is not given.
     images
         ``(b, c, h, w)``: preprocessed images to trace with instead; the first is used.
+    output
+        Which part of the network's output holds the logits; see `explain.nets.outputs.pick`.
 
     Raises
     ------
@@ -135,18 +214,21 @@ def anatomy(
         images = noise.to(place.device, place.dtype if place.is_floating_point() else torch.float32)
     if images.ndim != 4:
         raise InputError(f"images of shape {tuple(images.shape)}: anatomy needs (b, c, h, w)")
-    return dissected(trace(model, images[:1]))
+    return dissected(*best_trace(model, images[:1], output=output))
 
 
-def dissected(traced: Trace) -> Anatomy:
+def dissected(traced: Trace, probe: HeadProbe) -> Anatomy:
     """Return the anatomy seen in a trace."""
     feature_map = traced.map[:1]
-    probe = probe_head(traced.head, feature_map)
     residual = float("nan")
     if probe.exact:
-        weights, constants = class_weights(traced.head, feature_map)
-        logits = weights @ feature_map[0].double().mean((1, 2)) + constants
-        found = traced.logits[0].double()
+        found = traced.logits[:1].double()
+        if probe.folded:
+            every = torch.arange(found.shape[1], device=found.device)[None]
+            weights, constants = folded_weights(traced.head, feature_map, every)
+        else:
+            weights, constants = (value[None] for value in class_weights(traced.head, feature_map))
+        logits = torch.einsum("bkc,bc->bk", weights, feature_map.double().mean((2, 3))) + constants
         residual = float((logits - found).abs().max() / found.abs().max().clamp_min(1e-300))
     _, channels, height, width = feature_map.shape
     return Anatomy(
@@ -168,33 +250,49 @@ def probe_head(head: Head, feature_map: Tensor) -> HeadProbe:
     look affine by accident, and beside a huge map small ones drown in rounding.
     The permutation is one cycle through all positions, so that only the mean is left invariant.
     """
-    generator = torch.Generator().manual_seed(0)
     base = feature_map[:1].double()
-    if not bool(base.isfinite().all()):
-        raise ModelError(
-            "the last map holds NaN or infinity: check the weights, the input normalisation, the precision"
-        )
+    probe = _probed(head, base)
+    if probe.exact or not probe.pools or probe.fault:
+        return probe
+    fixed = head.at_statistics_of(base)
+    if fixed is None:
+        return probe
+    held = _probed(fixed, base)
+    return replace(held, folded=True) if held.exact else probe
+
+
+def _probed(head: Head, base: Tensor) -> HeadProbe:
+    generator = torch.Generator().manual_seed(0)
     scale = 10 * max(1.0, float(base.abs().max()))
 
-    def noise() -> Tensor:
-        return (scale * torch.rand(base.shape, generator=generator, dtype=torch.float64)).to(base.device)
+    def noise(like: Tensor) -> Tensor:
+        return (scale * torch.rand(like.shape, generator=generator, dtype=torch.float64)).to(base.device)
 
-    first, second = noise(), noise()
+    first, second = noise(base), noise(base)
     order = torch.randperm(base.shape[2] * base.shape[3], generator=generator).to(base.device)
     cycle = torch.empty_like(order)
     cycle[order] = order.roll(1)
+    moved = (base + first).flatten(2)[..., cycle].unflatten(2, base.shape[2:])
+    # One call for all: a large head's weights are cast to float64 once.
+    asked = torch.cat([base, base + first, base + second, base + first + second, moved])
     try:
         with torch.inference_mode(False), torch.no_grad():
-            plain, one, two, both = (head(base + d) for d in (torch.zeros_like(base), first, second, first + second))
-            permuted = head((base + first).flatten(2)[..., cycle].unflatten(2, base.shape[2:]))
-    except RuntimeError as error:  # tensors that are no function of the map were recorded for the whole batch
+            plain, one, two, both, permuted = head.of(torch.zeros(5, dtype=torch.int64))(asked)
+            other = both
+            if head.original is not None:  # does the head read the class token?
+                token = head.original[:1].double()
+                other = replace(head, original=token + noise(token))(asked[3:4])[0]
+    except (RuntimeError, IndexError, TypeError) as error:  # what was recorded is no function of the map
         return HeadProbe(float("inf"), float("inf"), str(error).splitlines()[0])
     span = float((both - plain).abs().max())
     if not span > 0:
         return HeadProbe(float("inf"), float("inf"))
     additivity = float((one + two - plain - both).abs().max()) / span
     permutation = float((permuted - one).abs().max()) / span
-    return HeadProbe(additivity, permutation)
+    fault = "it reads earlier maps" if head.reads_more else ""
+    if not float((other - both).abs().max()) / span < EXACT:
+        fault = "it reads the class token"
+    return HeadProbe(additivity, permutation, fault)
 
 
 def class_weights(head: Head, feature_map: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -226,6 +324,35 @@ def class_weights(head: Head, feature_map: Tensor, classes: Tensor | None = None
         return torch.cat(rows).detach(), logits.detach()[wanted]
 
 
+def folded_weights(head: Head, feature_map: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the CAM weights and constants of a head whose LayerNorm is held at each image's statistics, in float64.
+
+    Parameters
+    ----------
+    feature_map
+        ``(b, c, h, w)``: the maps whose statistics are held.
+    classes
+        int64 ``(b, k)``.
+
+    Returns
+    -------
+    weights, constants
+        ``(b, k, c)`` and ``(b, k)``.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        value = feature_map.detach().double()
+        fixed = head.at_statistics_of(value)
+        assert fixed is not None
+        leaf = torch.zeros_like(value).requires_grad_()
+        chosen = fixed(leaf).gather(1, classes)
+        rows = []
+        for part in torch.eye(chosen.shape[1], dtype=value.dtype, device=value.device).split(16):
+            seeds = part[:, None].expand(-1, len(value), -1)
+            (gradient,) = torch.autograd.grad(chosen, leaf, seeds, retain_graph=True, is_grads_batched=True)
+            rows.append(gradient.sum((3, 4)))
+    return torch.cat(rows).transpose(0, 1).detach(), chosen.detach()
+
+
 def require_exact(probe: HeadProbe, layer: str) -> None:
     """Refuse a head without exact class activation maps.
 
@@ -237,6 +364,7 @@ def require_exact(probe: HeadProbe, layer: str) -> None:
     if not probe.exact:
         raise ModelError(
             f"no exact class activation map at {layer}: {probe.reason}; use a network that ends in global average"
-            " pooling and one linear layer, or give this trunk such a head with"
+            " pooling and one linear layer, a gradient method, as in explain.attribute(model, images,"
+            ' method="gradcam") (on the command line --method gradcam), or give this trunk such a head with'
             " explain.nets.linear_head(subject, images, labels)"
         )

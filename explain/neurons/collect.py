@@ -18,7 +18,7 @@ from torch import Tensor
 
 from explain.errors import InputError, ModelError
 from explain.nets.inputs import stream
-from explain.nets.record import eval_mode, naming_errors
+from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.subject import Subject
 from explain.nets.tap import Tap
 from explain.neurons.cells import CellIndex

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from explain.data import as_probe
 from explain.errors import DataError, InputError, ModelError
 from explain.nets.inputs import stream
-from explain.nets.record import eval_mode, naming_errors
+from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.subject import Subject, as_subject
 from explain.nets.tap import Tap, check_layer
 from explain.nets.trace import trace

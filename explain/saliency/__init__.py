@@ -3,6 +3,6 @@
 `explain.cam` is `explain.saliency.cam.cam`: no package gives out a function under the name of one of its modules.
 """
 
-from explain.saliency.cam import watch
+from explain.saliency.watching import watch
 
 __all__ = ["watch"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -280,14 +281,19 @@ def test_squeeze_of_everything_needs_more_than_one_image():
     model = Written(lambda m, f: m.linear(F.adaptive_avg_pool2d(f, 1).squeeze())).eval()
     for batch in (2, 3):
         assert explain.cam(model, noise(batch, 3, 20, 20)).residual < 1e-5
-    with pytest.raises(ModelError, match=r"shape \(4,\), not logits"):
+    with pytest.raises(ModelError, match="the output has batch 4, the map at trunk 1"):
         explain.cam(model, noise(1, 3, 20, 20))
 
 
-def test_a_map_with_channels_last_is_refused_not_averaged_over_the_wrong_axes():
+def test_a_map_with_channels_last_is_not_averaged_over_the_wrong_axes():
     model = Written(lambda m, f: m.linear(f.permute(0, 2, 3, 1)).mean((1, 2))).eval()
-    with pytest.raises(ModelError, match="sees positions"):
-        explain.cam(model, noise(2, 3, 20, 20))
+    x = noise(2, 3, 20, 20)
+    maps = explain.cam(model, x, [2, 0])
+    assert maps.layer == "linear"
+    assert maps.residual < 1e-5
+    by_position = model.linear(model.trunk(x).permute(0, 2, 3, 1)).detach()
+    torch.testing.assert_close(maps.values, by_position[..., [2, 0]].permute(0, 3, 1, 2))
+    assert anatomy(model, images=x).grid == (7, 7)
 
 
 def test_dense_net_style_map_has_a_name_of_its_own():
@@ -332,7 +338,7 @@ def test_one_by_one_convolution_then_pooling(relu):
     [
         ([Flatten(), Linear(6 * 49, 4)], "sees positions"),
         ([AdaptiveAvgPool2d(1), Flatten(), Linear(6, 9), ReLU(), Linear(9, 4)], "not affine in its mean"),
-        ([AdaptiveAvgPool2d(1), Flatten(), nn.LayerNorm(6), Linear(6, 4)], "not affine in its mean"),
+        ([AdaptiveAvgPool2d(1), Flatten(), nn.LayerNorm(6), nn.Tanh(), Linear(6, 4)], "not affine in its mean"),
         ([AdaptiveAvgPool2d(1), Flatten(), nn.Hardswish(), Linear(6, 4)], "not affine in its mean"),
         ([nn.AdaptiveMaxPool2d(1), Flatten(), Linear(6, 4)], "not affine in its mean"),
         ([AdaptiveAvgPool2d(1), Flatten(), Linear(6, 4), nn.Softmax(1)], "not affine in its mean"),
@@ -374,8 +380,8 @@ def test_a_head_of_zeros_is_refused():
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (lambda logits, f: {"logits": logits}, "returns dict, not a tensor of logits"),
-        (lambda logits, f: (logits, logits), "returns tuple, not a tensor"),
+        (lambda logits, f: {"scores": logits}, "returns dict with scores, not a tensor of logits"),
+        (lambda logits, f: ("scores", logits), "returns a tuple of 2, not a tensor"),
         (lambda logits, f: f, r"shape \(2, 6, 7, 7\), not logits \(batch, classes\)"),
         (lambda logits, f: torch.zeros(2, 4), "does not come from the last spatial map"),
     ],
@@ -386,13 +392,35 @@ def test_outputs_that_are_no_logits_are_named(wrap, message):
         explain.cam(model, noise(2, 3, 20, 20))
 
 
-def test_an_object_with_logits_will_do():
-    class Output:
-        def __init__(self, logits):
-            self.logits = logits
+@pytest.mark.parametrize(
+    ("wrap", "output"),
+    [
+        (lambda y: SimpleNamespace(logits=y), None),
+        (lambda y: {"logits": y, "loss": None}, None),
+        (lambda y: {"scores": y}, "scores"),
+        (lambda y: (y, y + 1), None),
+        (lambda y: ["aux", y], 1),
+        (lambda y: [{"cls": y}], lambda out: out[0]["cls"]),
+    ],
+)
+def test_structured_outputs(wrap, output):
+    model = Written(lambda m, f: wrap(m.linear(f.mean((2, 3))))).eval()
+    x = noise(2, 3, 20, 20)
+    maps = explain.cam(model, x, "top2", output=output)
+    assert maps.residual < 1e-5
+    plain = explain.cam(Written(lambda m, f: m.linear(f.mean((2, 3)))).eval(), x, "top2")
+    torch.testing.assert_close(maps.values, plain.values)
+    with explain.watch(model, output=output) as w:
+        model(x)
+        assert torch.equal(w.cam("top2").values, maps.values)
 
-    model = Written(lambda m, f: Output(m.linear(f.mean((2, 3))))).eval()
-    assert explain.cam(model, noise(2, 3, 20, 20)).residual < 1e-5
+
+def test_parts_of_an_output_that_are_not_there_are_named():
+    model = Written(lambda m, f: {"scores": m.linear(f.mean((2, 3)))}).eval()
+    with pytest.raises(InputError, match=r"output='score': the model returns dict with scores.*scores"):
+        explain.cam(model, noise(2, 3, 20, 20), output="score")
+    with pytest.raises(InputError, match="output=3"):
+        explain.cam(model, noise(2, 3, 20, 20), output=3)
 
 
 def test_models_without_maps_are_named():
@@ -622,23 +650,21 @@ def test_watch_in_training_code_leaves_gradients_alone():
     assert maps.residual < 1e-5
 
 
-def test_watch_refuses_random_heads_of_training():
-    model = net([AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(0.5), Linear(6, 4)]).train()
+@pytest.mark.parametrize("extra", [nn.Dropout(0.5), nn.BatchNorm1d(6)])
+def test_watch_in_training_mode_leaves_chance_out_of_the_head(extra):
+    model = net([AdaptiveAvgPool2d(1), Flatten(), extra, Linear(6, 4)]).train()
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
     with explain.watch(model) as w:
-        model(noise(2, 3, 20, 20))
-        with pytest.raises(ModelError, match="no exact class activation map"):
-            w.cam()
-
-
-def test_watch_in_training_mode_with_dropout_says_what_to_do():
-    torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU())
-    model = nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(6, 4))
-    with explain.watch(model.train()) as w:
-        model(torch.randn(2, 3, 8, 8))
-        with pytest.raises(ModelError, match=r"training mode.*model\.eval\(\)"):
-            w.cam()
+        model(noise(3, 3, 20, 20))
+        after = {name: value.clone() for name, value in model.named_buffers()}
+        maps = w.cam("top2")
+    assert maps.exact
+    assert maps.residual < 1e-5
+    # The trunk has neither, so the whole is what it is in eval mode.
+    assert all(torch.equal(value, after[name]) for name, value in model.named_buffers())
     assert model.training
-    with explain.watch(model.eval()) as w:
-        model(torch.randn(2, 3, 8, 8))
-        assert w.cam().exact
+    assert extra.training
+    expected = explain.cam(model, noise(3, 3, 20, 20), maps.classes)
+    torch.testing.assert_close(maps.values, expected.values)
+    torch.testing.assert_close(maps.scores, expected.scores)
+    assert isinstance(extra, nn.Dropout) or any(not torch.equal(after[name], buffers[name]) for name in buffers)

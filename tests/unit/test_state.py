@@ -12,7 +12,7 @@ from torch import nn
 
 import explain
 from explain.nets import Tap, anatomy, linear_head
-from explain.nets.record import eval_mode
+from explain.nets.modes import eval_mode
 from explain.nets.tap import stop_at
 
 

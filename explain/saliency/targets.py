@@ -1,0 +1,118 @@
+"""What to explain where it is no class's score: functions of the output for ``classes=`` of `explain.attribute`.
+
+Each returns a function that takes the network's output (the part that ``output=`` picks) and returns one number per
+image ``(b,)``, or ``k`` numbers ``(b, k)``, with their graph. A function of one's own does as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from explain.errors import InputError
+
+__all__ = ["detections", "difference", "loss", "region", "similarity"]
+
+Target = Callable[[Any], Tensor]
+
+
+def region(class_index: int, mask: Tensor | None = None) -> Target:
+    """Return the mean score of a class over pixels, for segmentation networks (Vinogradova et al. 2020, Seg-Grad-CAM).
+
+    Parameters
+    ----------
+    class_index
+        A channel of the output ``(b, classes, H, W)``.
+    mask
+        Which pixels: ``(H, W)`` or ``(b, H, W)``, of any size; those where the class has the largest score where None.
+    """
+
+    def target(scores: Tensor) -> Tensor:
+        if not isinstance(scores, Tensor) or scores.ndim != 4 or not 0 <= class_index < scores.shape[1]:
+            raise InputError(f"region({class_index}) needs scores (b, classes, H, W) with that class: {_shape(scores)}")
+        if mask is None:
+            inside = (scores.argmax(1) == class_index).to(scores.dtype)
+        else:
+            given = mask.to(scores.device, scores.dtype)
+            given = given[None] if given.ndim == 2 else given
+            inside = F.interpolate(given[:, None], scores.shape[2:], mode="nearest")[:, 0].expand(len(scores), -1, -1)
+        # An image without such a pixel has nothing to explain: its map is zero, not NaN.
+        return (scores[:, class_index] * inside).sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)
+
+    return target
+
+
+def similarity(reference: Tensor) -> Target:
+    """Return the cosine similarity of an embedding ``(b, d)`` with ``reference`` ``(d,)``, or ``(k, d)`` for k maps."""
+
+    def target(embedding: Tensor) -> Tensor:
+        goals = reference.to(embedding.device, embedding.dtype)
+        goals = goals[None] if goals.ndim == 1 else goals
+        if embedding.ndim != 2 or goals.ndim != 2 or embedding.shape[1] != goals.shape[1]:
+            raise InputError(f"similarity needs embeddings (b, {goals.shape[-1]}): {_shape(embedding)}")
+        return F.normalize(embedding, dim=1) @ F.normalize(goals, dim=1).T
+
+    return target
+
+
+def difference(first: int, second: int) -> Target:
+    """Return the logit of one class less that of another: why this and not that."""
+
+    def target(logits: Tensor) -> Tensor:
+        if logits.ndim != 2 or not max(first, second) < logits.shape[1] or min(first, second) < 0:
+            raise InputError(f"difference({first}, {second}) needs logits (b, classes) with both: {_shape(logits)}")
+        return logits[:, first] - logits[:, second]
+
+    return target
+
+
+def loss(function: Callable[[Any], Tensor]) -> Target:
+    """Return minus a loss, so that the map shows what lowers it.
+
+    ``function(output)`` gives one loss per image ``(b,)``, for example ``loss(lambda out: F.mse_loss(out, goal, reduction="none").mean(1))``.
+    """
+
+    def target(output: Any) -> Tensor:
+        return -function(output)
+
+    return target
+
+
+def detections(label: int, box: Sequence[float] | None = None, *, iou: float = 0.5) -> Target:
+    """Return the summed scores of an image's detections of a class, for torchvision's detection networks.
+
+    Parameters
+    ----------
+    label
+        The class.
+    box
+        Only detections whose box has at least ``iou`` with this one (``x0, y0, x1, y1``, half-open, input pixels).
+    """
+
+    def target(output: Any) -> Tensor:
+        if not isinstance(output, (list, tuple)) or not all(isinstance(one, dict) for one in output):
+            raise InputError(
+                f"detections needs a list of dicts with boxes, labels, scores: got {type(output).__name__}"
+            )
+        return torch.stack([_detected(one, label, box, iou) for one in output])
+
+    return target
+
+
+def _detected(one: dict[str, Tensor], label: int, box: Sequence[float] | None, iou: float) -> Tensor:
+    chosen = one["labels"] == label
+    if box is not None:
+        goal = one["boxes"].new_tensor(box)
+        sides = torch.minimum(one["boxes"][:, 2:], goal[2:]) - torch.maximum(one["boxes"][:, :2], goal[:2])
+        shared = sides.clamp_min(0).prod(1)
+        areas = (one["boxes"][:, 2:] - one["boxes"][:, :2]).prod(1) + (goal[2:] - goal[:2]).prod()
+        chosen = chosen & (shared / (areas - shared) >= iou)
+    return one["scores"][chosen].sum()
+
+
+def _shape(value: Any) -> str:
+    return f"got {tuple(value.shape)}" if isinstance(value, Tensor) else f"got {type(value).__name__}"
