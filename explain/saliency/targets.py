@@ -73,7 +73,8 @@ def difference(first: int, second: int) -> Target:
 def loss(function: Callable[[Any], Tensor]) -> Target:
     """Return minus a loss, so that the map shows what lowers it.
 
-    ``function(output)`` gives one loss per image ``(b,)``, for example ``loss(lambda out: F.mse_loss(out, goal, reduction="none").mean(1))``.
+    ``function(output)`` gives one loss per image ``(b,)``, for example
+    ``loss(lambda out: F.mse_loss(out, goal, reduction="none").mean(1))``.
     """
 
     def target(output: Any) -> Tensor:
