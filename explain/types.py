@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from explain.errors import InputError
+from explain.maps import Align, Cells, Normalization, normalize_maps, resize_aligned, resize_maps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "Align",
     "Boxes",
+    "Cells",
     "Concept",
     "Frame",
     "Geometry",
@@ -35,11 +37,11 @@ __all__ = [
     "ProbeSet",
     "Saliency",
     "normalize_maps",
+    "resize_aligned",
     "resize_maps",
 ]
 
 Frame = Literal["input", "original"]
-Normalization = Literal["max", "minmax"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,10 @@ class Saliency:
     """Class names in index order, where the subject has them."""
     geometries: tuple[Geometry, ...] | None = None
     """One per image, where images came in as files, PIL images or uint8 arrays."""
+    cells: Cells | None = None
+    """Where the maps' cells look, where it could be traced; None: they are taken to tile the input."""
+    align: Align = "grid"
+    """How the maps are laid over the input when they are resized."""
     images: tuple[Image, ...] | None = field(default=None, repr=False, compare=False)
     """The pictures as they came in, for showing; None for tensors."""
 
@@ -145,9 +151,42 @@ class Saliency:
         """Return the class name, or ``"class 7"`` where names are not known."""
         return self.names[class_index] if self.names is not None else f"class {class_index}"
 
-    def resized(self, size: tuple[int, int]) -> Saliency:
-        """Return the maps at ``(height, width)`` (bilinear, ``align_corners=False``)."""
-        return replace(self, values=resize_maps(self.values, size))
+    def resized(self, size: tuple[int, int], align: Align | None = None) -> Saliency:
+        """Return the maps at ``(height, width)``, over the same extent as the input; see `upsampled`."""
+        values = self.upsampled(self.values, size, align)
+        if self.cells is None:
+            return replace(self, values=values)
+        if (align or self.align) == "receptive-field":
+            cells = Cells.tiling(size, self.input_size)
+        else:
+            cells = self.cells.resampled((self.values.shape[2], self.values.shape[3]), size)
+        return replace(self, values=values, cells=cells)
+
+    def upsampled(self, values: Tensor, size: tuple[int, int], align: Align | None = None) -> Tensor:
+        """Resize maps ``(b, k, h, w)`` that lie as these do to ``size = (height, width)``; bilinear.
+
+        Parameters
+        ----------
+        align
+            ``"grid"``: cells tile the input (``align_corners=False``). ``"receptive-field"``: each cell's value
+            stands where the cell looks (`resize_aligned`). None: ``self.align``.
+
+        Raises
+        ------
+        InputError
+            ``"receptive-field"`` where it is not known where the cells look, an unknown way, a size below 1.
+        """
+        how = self.align if align is None else align
+        if how == "grid":
+            return resize_maps(values, size)
+        if how != "receptive-field":
+            raise InputError(f"unknown alignment {how!r}: use 'grid' or 'receptive-field'")
+        if self.cells is None:
+            raise InputError(
+                f"it is not known where the cells of the map at {self.layer!r} look (a compiled or scripted model, or"
+                " a map that was made elsewhere): use align='grid'"
+            )
+        return resize_aligned(values, size, self.cells, self.input_size)
 
     def normalized(self, how: Normalization = "max") -> Saliency:
         """Return maps divided by their maximum (``"max"``) or scaled to 0…1 (``"minmax"``), map by map."""
@@ -179,29 +218,6 @@ class Saliency:
         from explain.pictures import as_img_tag
 
         return "".join(as_img_tag(self.picture(index)) for index in range(min(len(self), 16)))
-
-
-def resize_maps(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize ``(b, k, h, w)`` maps to ``size = (height, width)``: bilinear, ``align_corners=False``."""
-    if len(size) != 2 or min(size) < 1:
-        raise InputError(f"cannot resize maps to {size}: give (height, width) in pixels")
-    return F.interpolate(values, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def normalize_maps(values: Tensor, how: Normalization = "max") -> Tensor:
-    """Normalise each ``(h, w)`` map on its own; a flat or all-zero map gives zeros, never NaN.
-
-    ``"max"`` divides by the maximum (negative values stay negative); ``"minmax"`` maps to 0…1.
-    No epsilon is added, so maps of any scale come out the same.
-    """
-    top = values.amax((-2, -1), keepdim=True)
-    if how == "max":
-        return torch.where(top > 0, values / torch.where(top > 0, top, torch.ones_like(top)), 0.0)
-    if how == "minmax":
-        low = values.amin((-2, -1), keepdim=True)
-        span = top - low
-        return torch.where(span > 0, (values - low) / torch.where(span > 0, span, torch.ones_like(span)), 0.0)
-    raise InputError(f"unknown normalisation {how!r}: use 'max' or 'minmax'")
 
 
 @dataclass(frozen=True)

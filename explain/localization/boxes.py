@@ -15,12 +15,12 @@ from torch import Tensor
 
 from explain import opencv
 from explain.errors import InputError
-from explain.types import Boxes, Geometry, Saliency, resize_maps
+from explain.types import Align, Boxes, Cells, Geometry, Saliency, resize_aligned, resize_maps
 
-__all__ = ["box_iou", "image_maps", "locate"]
+__all__ = ["box_iou", "image_maps", "locate", "map_size"]
 
 
-def locate(maps: Saliency, threshold: float = 0.2) -> list[list[Boxes]]:
+def locate(maps: Saliency, threshold: float = 0.2, *, align: Align | None = None) -> list[list[Boxes]]:
     """Return the box of each image and class: ``boxes[image][k]``, with no box where a map is nowhere positive.
 
     Boxes are in pixels of the original image where the maps came from pictures (``maps.frame == "original"``),
@@ -30,11 +30,14 @@ def locate(maps: Saliency, threshold: float = 0.2) -> list[list[Boxes]]:
     ----------
     threshold
         Share of the map's maximum, at least 0 and below 1.
+    align
+        How the maps are laid over the input: ``"grid"``, ``"receptive-field"``, or as ``maps.align`` says.
 
     Raises
     ------
     InputError
-        The threshold is out of range, or a map holds NaN or infinity.
+        The threshold is out of range, a map holds NaN or infinity, or ``"receptive-field"`` is asked of maps of which
+        it is not known where their cells look.
     """
     if not bool(maps.values.isfinite().all()):
         raise InputError("a map holds NaN or infinity: it cannot be thresholded")
@@ -45,7 +48,8 @@ def locate(maps: Saliency, threshold: float = 0.2) -> list[list[Boxes]]:
     for index in range(len(maps)):
         geometry = maps.geometries[index] if maps.geometries is not None else None
         row = []
-        for k, values in enumerate(image_maps(maps.values[index], geometry, maps.input_size)):
+        size = map_size(geometry, maps.input_size)
+        for k, values in enumerate(maps.upsampled(maps.values[index : index + 1].detach().float(), size, align)[0]):
             xyxy = _box(values, threshold)
             empty += len(xyxy) == 0
             if geometry is not None:
@@ -58,24 +62,35 @@ def locate(maps: Saliency, threshold: float = 0.2) -> list[list[Boxes]]:
     return found
 
 
-def image_maps(values: Tensor, geometry: Geometry | None, input_size: tuple[int, int]) -> Tensor:
-    """Upsample the raw maps ``(k, h, w)`` of one image to the pixels in which thresholds are applied.
+def image_maps(
+    values: Tensor, geometry: Geometry | None, input_size: tuple[int, int], cells: Cells | None = None
+) -> Tensor:
+    """Upsample the raw maps ``(k, h, w)`` of one image to the pixels in which thresholds are applied (`map_size`).
+
+    Each value stands where its cell looks if ``cells`` are given, else the cells tile the input evenly.
+    """
+    size, batch = map_size(geometry, input_size), values[None].detach().float()
+    return (resize_maps(batch, size) if cells is None else resize_aligned(batch, size, cells, input_size))[0]
+
+
+def map_size(geometry: Geometry | None, input_size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) at which maps of one image are thresholded.
 
     These are the image's own pixels where its geometry is known (a crop: those of the part that the input shows),
     else the input's.
     """
-    size = input_size
-    if geometry is not None:
-        top, left, bottom, right = geometry.region
-        size = (max(1, bottom - top), max(1, right - left))
-    return resize_maps(values[None].detach().float(), size)[0]
+    if geometry is None:
+        return input_size
+    top, left, bottom, right = geometry.region
+    return max(1, bottom - top), max(1, right - left)
 
 
 def _box(values: Tensor, threshold: float) -> Tensor:
-    top = values.max()
+    plane = values.cpu().numpy()
+    top = plane.max()
     if not top > 0:
         return torch.zeros(0, 4)
-    box = opencv.largest_component((values > threshold * top).cpu().numpy())
+    box = opencv.largest_component(plane > plane.dtype.type(threshold) * top)
     return torch.tensor([box], dtype=torch.float32) if box is not None else torch.zeros(0, 4)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from explain.nets.layout import Layout
 from explain.nets.norms import Frozen, freeze
 
-__all__ = ["BatchSize", "Call", "Head", "Held", "Slot", "map_tree", "symbolic_batch", "tree_leaves"]
+__all__ = ["BatchSize", "Call", "Head", "Held", "Slot", "map_tree", "needed_calls", "symbolic_batch", "tree_leaves"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,23 @@ class Head:
         """Return the head for maps whose row ``i`` belongs to image ``rows[i]`` (int64 ``(n,)``)."""
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
+    def without_last_linear(self) -> tuple[Head, Tensor] | None:
+        """Return the head as far as the input of a linear layer that ends it, and that layer's weight, or None."""
+        last = self.calls[-1] if self.calls else None
+        if last is None or not _is_linear(last) or last.results != (self.output,):
+            return None
+        return replace(self, calls=self.calls[:-1], output=last.args[0].index), last.args[1]
+
+    def narrowed(self, classes: Tensor) -> Head | None:
+        """Return the head for ``classes`` (int64 ``(n,)``) alone, where a linear layer ends it, else None."""
+        if self.without_last_linear() is None:
+            return None
+        last = self.calls[-1]
+        weight, bias = last.args[1], last.args[2] if len(last.args) > 2 else last.kwargs.get("bias")
+        rows = classes.to(weight.device)
+        few = (last.args[0], weight[rows], None if bias is None else bias[rows])
+        return replace(self, calls=(*self.calls[:-1], replace(last, args=few, kwargs={})))
+
     @property
     def trains(self) -> bool:
         """True where the head was recorded in training mode: dropout, or BatchNorm over the batch."""
@@ -121,7 +138,7 @@ class Head:
                 note(place, call, args, kwargs)
             held = self.frozen.get(place)
             result = held(args[0] if args else kwargs["input"]) if held else call.function(*args, **kwargs)
-            results = (result,) if call.single else tuple(result)
+            results = (result,) if call.single else tuple(result) if result is not None else ()
             slots.update((n, value) for n, value in zip(call.results, results, strict=True) if n is not None)
         logits: Tensor = slots[self.output]
         return logits[:, None] if logits.ndim == 1 else logits  # one number per image
@@ -151,6 +168,34 @@ def _placed(value: Tensor, like: Tensor) -> Tensor:
     moved = value.to(like.device)
     moved = moved.to(like.dtype) if value.is_floating_point() else moved
     return moved.clone() if moved.is_inference() else moved
+
+
+def needed_calls(calls: Sequence[Call], output: int) -> tuple[Call, ...]:
+    """Return the calls that slot ``output`` is computed from: a network may compute more than its logits.
+
+    What works in place is kept: it may reach the logits through a view.
+    """
+    wanted, kept = {output}, []
+    for call in reversed(calls):
+        name = getattr(call.function, "__name__", "")
+        in_place = name.startswith(("__i", "__setitem__")) or "out" in call.kwargs
+        in_place = in_place or (name.endswith("_") and not name.endswith("__"))
+        if in_place or wanted.intersection(n for n in call.results if n is not None):
+            kept.append(call)
+            wanted.update(leaf.index for leaf in tree_leaves((call.args, call.kwargs)) if isinstance(leaf, Slot))
+    return tuple(reversed(kept))
+
+
+def _is_linear(call: Call) -> bool:
+    """Tell whether a call is ``linear(slot, weight, bias)`` with constant weights."""
+    if getattr(call.function, "__name__", "") != "linear" or len(call.args) < 2:
+        return False
+    rest = [*call.args[1:], *call.kwargs.values()]
+    return (
+        isinstance(call.args[0], Slot)
+        and isinstance(rest[0], Tensor)
+        and not any(isinstance(value, (Slot, Held)) for value in rest)
+    )
 
 
 _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")

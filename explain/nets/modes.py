@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from explain.errors import ExplainError, ModelError
 
-__all__ = ["eval_mode", "naming_errors"]
+__all__ = ["eval_mode", "is_compiled", "naming_errors"]
 
 
 @dataclass
-class _Modes:
-    """The modes that modules had before the first of several blocks put the model into eval mode."""
+class _Mode:
+    """The mode that a module had before the first of several blocks put it into eval mode."""
 
-    before: list[tuple[nn.Module, bool]]
+    training: bool
     users: int = 0
 
 
-_MODES: WeakKeyDictionary[nn.Module, _Modes] = WeakKeyDictionary()
+_MODES: WeakKeyDictionary[nn.Module, _Mode] = WeakKeyDictionary()
 _MODES_LOCK = threading.Lock()
 
 
@@ -54,27 +54,42 @@ def naming_errors(images: Tensor) -> Iterator[None]:
         ) from error
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Tell whether a module was compiled: wrapped by ``torch.compile``, or in place by its own ``compile``."""
+    return "_orig_mod" in module._modules or module.__dict__.get("_compiled_call_impl") is not None
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[object]:
+    if not any(is_compiled(module) for module in model.modules()):
+        return nullcontext()  # the stance is torch's compiler's, whose import takes a second
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Run the block with every module in eval mode and RNG apart; give each module its own mode back.
 
-    Blocks of several threads on one model share the change: the last one to leave undoes it.
+    Compiled modules run uncompiled: what a compiled forward pass does cannot be looked into.
+    Blocks of several threads on one model, or on one that contains it, share the change: the last one to leave undoes
+    it, module by module.
     """
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
+    devices = []
+    if torch.cuda.is_initialized():
+        devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), _uncompiled(model):
         with _MODES_LOCK:
-            modes = _MODES.setdefault(model, _Modes([]))
-            if modes.users == 0:
-                modes.before = [(module, module.training) for module in model.modules()]
-            modes.users += 1
-            for module, _ in modes.before:
+            modules = [module for module in model.modules() if module.training or module in _MODES]
+            for module in modules:
+                _MODES.setdefault(module, _Mode(module.training)).users += 1
                 module.training = False
         try:
             yield
         finally:
             with _MODES_LOCK:
-                modes.users -= 1
-                if modes.users == 0:
-                    for module, training in modes.before:
-                        module.training = training
-                    _MODES.pop(model, None)
+                for module in modules:
+                    mode = _MODES[module]
+                    mode.users -= 1
+                    if mode.users == 0:
+                        module.training = mode.training
+                        del _MODES[module]

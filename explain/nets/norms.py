@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Frozen", "freeze"]
+__all__ = ["Frozen", "freeze", "with_epsilon"]
 
 _NAMES = ("layer_norm", "group_norm", "rms_norm")
 
@@ -65,6 +65,14 @@ def freeze(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
         power = shaped.var(axes, unbiased=False, keepdim=True)
     scale = (power + (torch.finfo(value.dtype).eps if eps is None else eps)).rsqrt()
     return Frozen(groups, dims, name != "rms_norm", scale.detach(), weight, bias)
+
+
+def with_epsilon(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of an ``rms_norm`` with its epsilon written out: that of the input's precision if None."""
+    bound = _SIGNATURES["rms_norm"].bind(*args, **kwargs)
+    if bound.arguments.get("eps") is None:
+        bound.arguments["eps"] = torch.finfo(bound.arguments["input"].dtype).eps
+    return bound.args, bound.kwargs
 
 
 def _grouped(value: Tensor, groups: int | None) -> Tensor:

@@ -70,6 +70,12 @@ def probe_head(head: Head, feature_map: Tensor) -> HeadProbe:
     The permutation is one cycle through all positions, so that only the mean is left invariant.
     """
     base = feature_map[:1].double()
+    cut = head.without_last_linear()
+    if cut is not None and bool(cut[1].any()):
+        # What is affine in the mean before a linear layer is so after it: the large weight need not be cast.
+        probe = _probed(cut[0], base)
+        if probe.exact:
+            return probe
     probe = _probed(head, base)
     if probe.exact or not probe.pools or probe.fault:
         return probe
@@ -101,7 +107,7 @@ def _probed(head: Head, base: Tensor) -> HeadProbe:
             if head.original is not None:  # does the head read the class token?
                 token = head.original[:1].double()
                 other = replace(head, original=token + noise(token))(asked[3:4])[0]
-    except (RuntimeError, IndexError, TypeError) as error:  # what was recorded is no function of the map
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:  # what was recorded is no function of the map
         return HeadProbe(float("inf"), float("inf"), str(error).splitlines()[0])
     span = float((both - plain).abs().max())
     if not span > 0:
@@ -129,18 +135,37 @@ def class_weights(head: Head, feature_map: Tensor, classes: Tensor | None = None
     weights, constants
         ``(n, c)`` and ``(n,)``: ``logit = weights @ mean_xy A + constants``.
     """
-    shape = (1, *feature_map.shape[1:])
+    channels, height, width = feature_map.shape[1:]
+    place = feature_map.device
+    few = head.narrowed(classes) if classes is not None else None
+    asked = head if few is None else few
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = torch.zeros(shape, dtype=torch.float64, device=feature_map.device, requires_grad=True)
-        logits = head(leaf)[0]
-        wanted = torch.arange(len(logits), device=logits.device) if classes is None else classes
-        rows = []
-        for chunk in wanted.split(64):
-            seeds = torch.zeros(len(chunk), len(logits), dtype=logits.dtype, device=logits.device)
-            seeds[torch.arange(len(chunk), device=seeds.device), chunk] = 1
-            (gradient,) = torch.autograd.grad(logits, leaf, seeds, retain_graph=True, is_grads_batched=True)
-            rows.append(gradient[:, 0].sum((2, 3)))
-        return torch.cat(rows).detach(), logits.detach()[wanted]
+        flat = torch.zeros(1, channels, 1, 1, dtype=torch.float64, device=place, requires_grad=True)
+        small = _pools_single_cells(asked, feature_map)
+        leaf = flat if small else flat.expand(1, channels, height, width)
+        logits = asked(leaf)[0]
+        if classes is not None and few is None:
+            logits = logits[classes]
+        # So many classes at once that their gradients stay small.
+        chunk = max(1, min(256, 2**21 // (channels * (1 if small else height * width))))
+        seeds = torch.eye(len(logits), dtype=torch.float64, device=place).split(chunk)
+        rows = [torch.autograd.grad(logits, flat, s, retain_graph=True, is_grads_batched=True)[0] for s in seeds]
+        return torch.cat(rows)[:, 0, :, 0, 0].detach(), logits.detach()
+
+
+def _pools_single_cells(head: Head, feature_map: Tensor) -> bool:
+    """Tell whether an exact head gives for a map of one cell what it gives for a flat map of that value."""
+    generator = torch.Generator().manual_seed(0)
+    cell = torch.rand(1, feature_map.shape[1], 1, 1, generator=generator, dtype=torch.float64).to(feature_map.device)
+    if head.layout is not None:
+        return False
+    with torch.no_grad():
+        try:
+            small = head(cell)
+        except (RuntimeError, ValueError, IndexError):
+            return False
+        full = head(cell.expand(-1, -1, *feature_map.shape[2:]))
+        return small.shape == full.shape and bool((small - full).abs().max() <= EXACT * full.abs().max())
 
 
 def folded_weights(head: Head, feature_map: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,22 +14,30 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from explain.errors import ModelError
-from explain.nets.head import Call, Head, Held, Slot, map_tree, symbolic_batch, tree_leaves
-from explain.nets.layout import Layout, layout_of
+from explain.maps import Cells
+from explain.nets.head import Call, Head, Held, Slot, map_tree, needed_calls, symbolic_batch, tree_leaves
+from explain.nets.layout import Layout, Seen
 from explain.nets.modes import eval_mode, naming_errors
+from explain.nets.norms import with_epsilon
 from explain.nets.outputs import OutputSpec, logits_of
+from explain.nets.receptive import Centres
 
-__all__ = ["Recorder", "Spot", "Trace", "eval_mode", "naming_errors", "recording"]
+__all__ = ["NoHead", "Recorder", "Spot", "Trace", "eval_mode", "naming_errors", "recording"]
 
 _RESHAPES = frozenset({"view", "reshape", "expand", "unflatten", "view_as", "resize"})
 _CASTS = frozenset({"float", "double", "half", "bfloat16"})
+
+
+class NoHead(ModelError):
+    """The logits do not come from the last spatial tensor, or there was none."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +77,24 @@ class Trace:
 class Recorder(TorchFunctionMode):
     """Watches one forward pass; ``trace(output)`` gives the result. Use it through `recording`."""
 
-    def __init__(self, on_name: Callable[[str, Tensor], Tensor | None] | None = None, at: Spot | None = None) -> None:
+    def __init__(
+        self,
+        on_name: Callable[[str, Tensor], Tensor | None] | None = None,
+        at: Spot | None = None,
+        *,
+        follow: bool = False,
+    ) -> None:
         super().__init__()
         self._on_name = on_name
         self._at = at
         self._reached = False
+        self._centres = Centres() if follow else None
+        self.cells: Cells | None = None
+        """Where the cells of the layer asked for look, where that was followed and is known."""
         self._image: tuple[int, int] = (1, 1)
-        self._from_images = WeakIdKeyDictionary()
+        self._seen = Seen((1, 1), 0)
+        self._layout: Layout | None = None
+        self._from_images: dict[int, ref[Tensor]] = {}
         self._thread = threading.get_ident()
         self._stack: list[str] = []
         self._alive: list[Any] = []  # keeps ids unique while the head is recorded
@@ -99,6 +118,8 @@ class Recorder(TorchFunctionMode):
         # Only what the model itself computes: not the user's own tensors between two forward passes.
         if threading.get_ident() != self._thread or not self._stack:
             return result
+        if self._centres is not None:
+            self._centres.note(func, args, kwargs, result)
         if isinstance(result, Tensor):
             self._note_source(args, kwargs, (result,))
             if _is_spatial(result) and not self._reached:
@@ -108,27 +129,46 @@ class Recorder(TorchFunctionMode):
         elif isinstance(result, (tuple, list)) and any(isinstance(r, Tensor) for r in result):
             self._note_source(args, kwargs, tuple(result))
             self._record(func, args, kwargs, tuple(result), single=False)
+        elif getattr(func, "__name__", "") == "__setitem__":  # works in place and returns nothing
+            self._record(func, args, kwargs, (), single=False)
         return result
 
     def _note_source(self, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Any, ...]) -> None:
         """Note whether results were computed from the images: such a tensor beside the map is no constant."""
-        sources = self._from_images
-        if any(isinstance(leaf, Tensor) and leaf in sources for leaf in tree_leaves((args, kwargs))):
+        if self._comes_from_images(args) or (kwargs and self._comes_from_images(tuple(kwargs.values()))):
             for result in results:
                 if isinstance(result, Tensor):
-                    sources[result] = True
+                    self._from_images[id(result)] = ref(result)
+
+    def _comes_from_images(self, values: tuple[Any, ...] | list[Any]) -> bool:
+        known = self._from_images
+        for value in values:
+            if isinstance(value, Tensor):
+                found = known.get(id(value))
+                if found is not None and found() is value:
+                    return True
+            elif isinstance(value, (tuple, list)) and self._comes_from_images(value):
+                return True
+        return False
 
     def _new_map(self, func: Any, args: tuple[Any, ...], result: Tensor) -> Tensor:
-        follows = self._map is not None and any(value is self._map for value in tree_leaves(args))
-        base = self._name if follows else (self._stack[-1] if self._stack else "")
+        last = self._map
+        follows = last is not None and (args[0] is last or any(value is last for value in args[1:]))
+        base = self._name if follows else self._stack[-1]
         name = f"{base}:{getattr(func, '__name__', 'function').rstrip('_')}"
         self._calls_of[name] += 1
         self._start(result)
         self._owners.clear()
         result = self._set_name(name)
-        if self._at == Spot(name, self._calls_of[name]):
+        if self._is_wanted(name):
+            self._layout = self._seen.layout(result.shape)
             self._fix()
         return result
+
+    def _is_wanted(self, name: str) -> bool:
+        """Tell whether this call of ``name`` is the one whose output was asked for."""
+        at = self._at
+        return at is not None and at.layer == name and at.call == self._calls_of[name]
 
     def _start(self, feature_map: Tensor) -> None:
         """Take a tensor for the map: what comes after it is the head."""
@@ -141,6 +181,8 @@ class Recorder(TorchFunctionMode):
     def _fix(self) -> None:
         """Keep the map that was asked for; later calls may work on it in place."""
         self._reached = True
+        if self._centres is not None and self._map is not None and self._layout is not None:
+            self.cells = self._centres.of(self._map, self._layout.grid)
         with torch._C.DisableTorchFunction():
             self._value = self._map.detach().clone() if self._map is not None else None
 
@@ -161,13 +203,15 @@ class Recorder(TorchFunctionMode):
         def template(value: Any) -> Any:
             if isinstance(value, Tensor) and id(value) in self._slots:
                 return Slot(self._slots[id(value)])
-            if isinstance(value, Tensor) and value in self._from_images:
+            if isinstance(value, Tensor) and self._comes_from_images((value,)):
                 return Held(value.detach())
             return value.detach() if isinstance(value, Tensor) else value
 
         name = getattr(func, "__name__", "")
         if name == "squeeze" and len(args) == 1 and not kwargs:
             args = (args[0], tuple(axis for axis in range(args[0].ndim) if args[0].shape[axis] == 1))
+        if name == "rms_norm":
+            args, kwargs = with_epsilon(args, kwargs)
         args = map_tree(args, template)
         if name in _RESHAPES:
             args = symbolic_batch(args, batch)
@@ -189,12 +233,16 @@ class Recorder(TorchFunctionMode):
             return
         if not name:  # a new forward pass
             self._calls_of.clear()
+            self._from_images.clear()
             self._reached = False
-            for value in tree_leaves(inputs):
-                if isinstance(value, Tensor):
-                    self._from_images[value] = True
-                    if value.ndim == 4 and value.is_floating_point():
-                        self._image = (value.shape[2], value.shape[3])
+            given = [value for value in tree_leaves(inputs) if isinstance(value, Tensor)]
+            self._from_images.update((id(value), ref(value)) for value in given)
+            images = next((value for value in given if value.ndim == 4 and value.is_floating_point()), None)
+            if images is not None:
+                self._image = (images.shape[2], images.shape[3])
+                self._seen = Seen(self._image, len(images))
+                if self._centres is not None:
+                    self._centres.start(images)
         self._stack.append(name)
 
     @property
@@ -211,7 +259,9 @@ class Recorder(TorchFunctionMode):
         self._calls_of[name] += 1
         if self._reached or not name or not isinstance(output, Tensor):
             return
-        if self._at == Spot(name, self._calls_of[name]):
+        layout = self._seen.note(output.shape) if self._at is not None else None
+        if self._is_wanted(name):
+            self._layout = layout
             if output is not self._map:
                 self._start(output)
             self._owners.append(name)
@@ -247,12 +297,12 @@ class Recorder(TorchFunctionMode):
         if self._at is not None and not self._reached:
             raise ModelError(f"call {self._at.call} of layer {self._at.layer!r} was not reached by the forward pass")
         if self._map is None:
-            raise ModelError(
+            raise NoHead(
                 "no spatial feature map was seen in the forward pass (a compiled or scripted model? then give"
                 " the original module; a model without images? then there is nothing to map)"
             )
         if id(logits) not in self._slots:
-            raise ModelError(
+            raise NoHead(
                 f"the output does not come from the last spatial map ({self._name}): explain cannot tell the head"
                 " from the trunk; wrap the model so that it returns the logits of one classifier"
             )
@@ -261,7 +311,7 @@ class Recorder(TorchFunctionMode):
         value, layout = self._placed()
         prefixed = layout is not None and layout.prefix > 0
         head = Head(
-            tuple(self._calls),
+            needed_calls(self._calls, self._slots[id(logits)]),
             self._slots[id(logits)],
             layout,
             original=value[:, : layout.prefix].detach().clone() if layout is not None and prefixed else None,
@@ -285,7 +335,7 @@ class Recorder(TorchFunctionMode):
             assert self._map is not None
             return self._map, None
         assert self._value is not None
-        layout = layout_of(self._value.shape, self._image, [grid[1:] for grid in self._candidates.values()])
+        layout = self._layout
         if layout is None:
             raise ModelError(
                 f"layer {self._name!r} gives a tensor of shape {tuple(self._value.shape)} for images of"
@@ -296,31 +346,47 @@ class Recorder(TorchFunctionMode):
 
 @contextmanager
 def recording(
-    model: nn.Module, on_name: Callable[[str, Tensor], Tensor | None] | None = None, at: Spot | None = None
+    model: nn.Module,
+    on_name: Callable[[str, Tensor], Tensor | None] | None = None,
+    at: Spot | None = None,
+    *,
+    follow: bool = False,
 ) -> Iterator[Recorder]:
     """Record the forward passes of ``model`` made by this thread inside the block; hooks go with it.
 
     ``on_name(name, map)`` is called for each spatial tensor as it gets a name, and may return another to go on with
     (honoured for the names of functions). ``at``: the layer whose output is the map, instead of the last spatial one.
+    ``follow``: find out where its cells look as well (`Recorder.cells`).
     """
-    recorder = Recorder(on_name, at)
+    recorder = Recorder(on_name, at, follow=follow)
+    names = {module: name for name, module in model.named_modules() if module is not model}
+
+    def entering(module: nn.Module, args: Any) -> None:
+        if module in names:
+            recorder.enter_module(names[module], ())
+
+    def leaving(module: nn.Module, args: Any, output: Any) -> None:
+        if module in names:
+            recorder.leave_module(names[module], output)
+
     with ExitStack() as stack:
-        for name, module in model.named_modules():
-            before = module.register_forward_pre_hook(_entering(recorder, name), with_kwargs=True)
-            stack.callback(before.remove)
-            after = module.register_forward_hook(_leaving(recorder, name), always_call=True)
-            stack.callback(after.remove)
+        # Two hooks for all modules: to put two on each and take them off costs as much as watching them.
+        stack.callback(register_module_forward_pre_hook(entering).remove)
+        stack.callback(register_module_forward_hook(leaving, always_call=True).remove)
+        before = model.register_forward_pre_hook(
+            lambda module, args, kwargs: recorder.enter_module("", (args, kwargs)), with_kwargs=True
+        )
+        stack.callback(before.remove)
+        after = model.register_forward_hook(
+            lambda module, args, output: recorder.leave_module("", output), always_call=True
+        )
+        stack.callback(after.remove)
         stack.enter_context(recorder)
         yield recorder
 
 
-def _entering(recorder: Recorder, name: str) -> Callable[..., None]:
-    return lambda module, args, kwargs: recorder.enter_module(name, (args, kwargs))
-
-
-def _leaving(recorder: Recorder, name: str) -> Callable[..., None]:
-    return lambda module, args, output: recorder.leave_module(name, output)
-
-
 def _is_spatial(value: Tensor) -> bool:
-    return value.ndim == 4 and min(value.shape[2:]) > 1 and value.is_floating_point()
+    if value.ndim != 4:
+        return False
+    _, _, height, width = value.shape
+    return height > 1 and width > 1 and value.is_floating_point()

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,14 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """The device of the first parameter or buffer."""
-        for value in (*self.model.parameters(), *self.model.buffers()):
-            return value.device
-        return torch.device("cpu")
+        values = chain(self.model.parameters(), self.model.buffers())
+        return next((value.device for value in values), torch.device("cpu"))
 
     def placed(self, images: Tensor) -> Tensor:
         """Return images on the model's device, in its floating point type."""
         kinds = (value.dtype for value in self.model.parameters() if value.is_floating_point())
-        return images.to(self.device, next(kinds, images.dtype))
+        placed = images.to(self.device, next(kinds, images.dtype))
+        return placed.clone() if placed.is_inference() else placed  # for derivatives, where inference mode is off
 
     def to(self, device: str | torch.device) -> Subject:
         """Move the model to ``device`` (in place, as torch does) and return the subject."""
@@ -121,14 +122,25 @@ class Subject:
 
 
 def as_subject(model: nn.Module | Subject | str) -> Subject:
-    """Return a subject: as it is, loaded by name, or a bare module without transform."""
+    """Return a subject: as it is, loaded by name, or a bare module without transform.
+
+    Of a compiled module (``torch.compile``) the original is taken: it has the same parameters, and a compiled forward
+    pass cannot be looked into.
+    """
     if isinstance(model, Subject):
-        return model
+        original = _uncompiled(model.model)
+        return model if original is model.model else replace(model, model=original)
     if isinstance(model, str):
         return load(model)
     if isinstance(model, nn.Module):
-        return Subject(model, name=type(model).__name__)
+        original = _uncompiled(model)
+        return Subject(original, name=type(original).__name__)
     raise InputError(f"cannot explain a {type(model).__name__}: give a torch.nn.Module, a subject or a model's name")
+
+
+def _uncompiled(model: nn.Module) -> nn.Module:
+    original = getattr(model, "_orig_mod", None)
+    return original if isinstance(original, nn.Module) else model
 
 
 def load(

@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from explain.errors import InputError, ModelError
+from explain.maps import Cells
+from explain.nets.grid import Grid, cells_at
 from explain.nets.head import Head
+from explain.nets.layout import layout_of
 from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.outputs import OutputSpec
 from explain.nets.probe import HeadProbe, class_weights, folded_weights, probe_head
-from explain.nets.record import Spot, Trace, recording
+from explain.nets.record import NoHead, Spot, Trace, recording
 from explain.nets.spots import last_grid
 
 __all__ = [
@@ -43,8 +46,8 @@ class Anatomy:
     layer: str
     """The layer that gives the last spatial map; ``features:relu`` where a function gives it."""
     channels: int
-    grid: tuple[int, int]
-    """(height, width) of the map for the input size that was traced."""
+    grid: Grid
+    """(height, width) of the map for the input size that was traced, with ``offset`` and ``stride`` of its cells."""
     classes: int
     head: Head
     """Map ``(b, c, h, w)`` in, logits out."""
@@ -98,7 +101,7 @@ def trace(
     """
     with eval_mode(model), torch.inference_mode(False), torch.no_grad():
         with recording(model, at=at) as recorder, naming_errors(images):
-            result = (run or model)(images)
+            result = run(images) if run is not None else model(images.clone())  # it may work in place on them
         return recorder.trace(result, output)
 
 
@@ -107,24 +110,55 @@ def best_trace(
     images: Tensor,
     *,
     run: Callable[[Tensor], Any] | None = None,
+    first: Callable[[Tensor], Any] | None = None,
     output: OutputSpec = None,
 ) -> tuple[Trace, HeadProbe]:
     """Return a trace at the layer that is best to explain, and what its head was found to be.
 
     The last spatial map, if the head pools it: one forward pass. Else the last map or row of image tokens that a
     module returns and that the scores depend on, which takes a pass with one image and another with all.
+
+    Parameters
+    ----------
+    run, output
+        See `trace`.
+    first
+        How the network is called on the first image alone, where ``run`` has further inputs; ``run`` where None.
+
+    Raises
+    ------
+    ModelError
+        See `trace`; or no layer gives a grid of the image that the scores depend on.
     """
-    traced = trace(model, images, run=run, output=output)
-    check_finite(traced)
-    probe = probe_head(traced.head, traced.map)
-    if probe.exact or (probe.pools and not probe.fault):
-        return traced, probe
-    first = None if run is not None else images[:1]
-    found = last_grid(model, images[:1] if first is not None else images, run, output)
-    if found is None or (found[1].kind == "nchw" and found[0].layer in (traced.layer, *traced.owners)):
-        return traced, probe
+    try:
+        traced = trace(model, images, run=run, output=output)
+    except NoHead as error:
+        found = last_grid(model, images[:1], first or run, output)
+        if found is None:
+            raise error from None
+    else:
+        check_finite(traced)
+        probe = probe_head(traced.head, traced.map)
+        if probe.exact or (probe.pools and not probe.fault):
+            return traced, probe
+        found = last_grid(model, images[:1], first or run, output)
+        if found is None:
+            _require_grid(traced, images)
+        if found is None or (found[1].kind == "nchw" and found[0].layer in (traced.layer, *traced.owners)):
+            return traced, probe
     traced = trace(model, images, found[0], run=run, output=output)
     return traced, probe_head(traced.head, traced.map)
+
+
+def _require_grid(traced: Trace, images: Tensor) -> None:
+    """Refuse what has four dimensions and is no map: attention, or queries of several heads."""
+    layout = layout_of(traced.map.shape, (images.shape[2], images.shape[3]), rows=(-1,))
+    if layout is None or layout.kind != "nchw":
+        raise ModelError(
+            f"no layer gives a grid of the image that the scores depend on: the last tensor with four dimensions, at"
+            f" {traced.layer}, has the shape {tuple(traced.map.shape)} for images of {images.shape[2]} x"
+            f" {images.shape[3]}; give layer="
+        )
 
 
 def check_finite(traced: Trace) -> None:
@@ -170,11 +204,18 @@ def anatomy(
         images = noise.to(place.device, place.dtype if place.is_floating_point() else torch.float32)
     if images.ndim != 4:
         raise InputError(f"images of shape {tuple(images.shape)}: anatomy needs (b, c, h, w)")
-    return dissected(*best_trace(model, images[:1], output=output))
+    return take_apart(model, images[:1], output=output)[0]
 
 
-def dissected(traced: Trace, probe: HeadProbe) -> Anatomy:
-    """Return the anatomy seen in a trace."""
+def take_apart(model: nn.Module, images: Tensor, *, output: OutputSpec = None) -> tuple[Anatomy, Trace]:
+    """Return the anatomy of a classifier, and the trace it was seen in; for ``images (1, c, h, w)``."""
+    traced, probe = best_trace(model, images, output=output)
+    size, seen = (images.shape[2], images.shape[3]), (traced.map.shape[2], traced.map.shape[3])
+    cells = cells_at(model, images, traced.spot) or Cells.tiling(seen, size)
+    return _dissected(traced, probe, Grid(seen, cells)), traced
+
+
+def _dissected(traced: Trace, probe: HeadProbe, grid: Grid) -> Anatomy:
     feature_map = traced.map[:1]
     residual = float("nan")
     if probe.exact:
@@ -186,11 +227,10 @@ def dissected(traced: Trace, probe: HeadProbe) -> Anatomy:
             weights, constants = (value[None] for value in class_weights(traced.head, feature_map))
         logits = torch.einsum("bkc,bc->bk", weights, feature_map.double().mean((2, 3))) + constants
         residual = float((logits - found).abs().max() / found.abs().max().clamp_min(1e-300))
-    _, channels, height, width = feature_map.shape
     return Anatomy(
         layer=traced.layer,
-        channels=channels,
-        grid=(height, width),
+        channels=feature_map.shape[1],
+        grid=grid,
         classes=traced.logits.shape[1],
         head=traced.head,
         probe=probe,
