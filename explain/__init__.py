@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Boxes": "explain.types",
+    "CamModule": "explain.saliency.deploy",
     "ExplainError": "explain.errors",
     "Saliency": "explain.types",
     "Subject": "explain.nets",
@@ -19,6 +20,7 @@ _HOMES = {
     "cam": "explain.saliency.cam",
     "dissect": "explain.neurons.dissect",
     "evaluate_localization": "explain.localization",
+    "faithfulness": "explain.saliency.faithfulness",
     "load": "explain.nets",
     "locate": "explain.localization",
     "open_data": "explain.data",
@@ -28,6 +30,7 @@ _HOMES = {
 
 __all__ = [
     "Boxes",
+    "CamModule",
     "ExplainError",
     "Saliency",
     "Subject",
@@ -36,6 +39,7 @@ __all__ = [
     "cam",
     "dissect",
     "evaluate_localization",
+    "faithfulness",
     "load",
     "locate",
     "open_data",
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
     from explain.saliency import watch
     from explain.saliency.attribute import attribute
     from explain.saliency.cam import cam
+    from explain.saliency.deploy import CamModule
+    from explain.saliency.faithfulness import faithfulness
     from explain.types import Boxes, Saliency
 
 

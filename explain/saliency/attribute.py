@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from explain.errors import InputError, near
+from explain.errors import InputError, ModelError, near
+from explain.maps import Align, Cells
+from explain.nets.grid import cells_at
 from explain.nets.inputs import Batch
 from explain.nets.outputs import OutputSpec
+from explain.nets.probe import HeadProbe, require_exact
 from explain.nets.record import Spot
 from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import HeadProbe, best_trace, require_exact, trace
+from explain.nets.tap import count_calls
+from explain.nets.trace import best_trace, trace
 from explain.saliency.cam import cam_of_trace, checked_batch, join
 from explain.saliency.classes import ClassSpec
 from explain.saliency.fusing import Fusion, fuse
@@ -22,7 +28,7 @@ from explain.saliency.others import OTHERS, other_maps
 from explain.saliency.query import Query
 from explain.types import Saliency
 
-__all__ = ["attribute", "known_methods", "method_name"]
+__all__ = ["attribute", "explainer", "known_methods", "method_name"]
 
 _SPELLINGS = {"gradcampp": "gradcam++", "gradcamplusplus": "gradcam++", "attentionrollout": "rollout"}
 
@@ -36,6 +42,7 @@ def attribute(
     layer: str | Sequence[str] | None = None,
     fusion: Fusion = "mean",
     augment: str | None = None,
+    align: Align = "grid",
     batch_size: int = 32,
     output: OutputSpec = None,
     inputs: Mapping[str, Any] | None = None,
@@ -66,12 +73,16 @@ def attribute(
         How the maps of several layers become one; see `explain.saliency.fusing.fuse`.
     augment
         ``"flip"``, ``"scales"`` or ``"tencrop"``: maps and scores are means over views of the image.
+    align
+        ``"receptive-field"``: find out where the map's cells look, and lay maps over the input accordingly when they
+        are resized, shown and turned into boxes; ``"grid"``: cells tile the input. See docs/alignment.md.
     batch_size
         Images per forward pass.
     output, inputs, image_name
         Models with structured output or further inputs; see `explain.saliency.cam.cam`.
     options
-        Settings of the method: ``chunk`` (Score-CAM, Ablation-CAM), ``head_fusion`` (rollout), what Captum's take.
+        Settings of the method: ``chunk`` and ``relu`` (Score-CAM, Ablation-CAM), ``rescale`` (FullGrad),
+        ``head_fusion`` (rollout), ``last`` (LeGrad), what Captum's take.
 
     Returns
     -------
@@ -84,18 +95,107 @@ def attribute(
     InputError, ModelError, DataError
         Unknown method, layer, classes or options, a model that the method cannot explain, unusable images.
     """
+    explained = explainer(
+        model,
+        method,
+        layer=layer,
+        fusion=fusion,
+        augment=augment,
+        align=align,
+        batch_size=batch_size,
+        output=output,
+        inputs=inputs,
+        image_name=image_name,
+        options=options,
+    )
+    return explained(images, classes)
+
+
+def explainer(
+    model: nn.Module | Subject | str,
+    method: MethodSpec = "gradcam",
+    *,
+    layer: str | Sequence[str] | None = None,
+    fusion: Fusion = "mean",
+    augment: str | None = None,
+    align: Align = "grid",
+    batch_size: int = 32,
+    output: OutputSpec = None,
+    inputs: Mapping[str, Any] | None = None,
+    image_name: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[[Any, ClassSpec], Saliency]:
+    """Return `attribute` as a function of images and classes, for data that come batch by batch.
+
+    The layer that is found to be best to explain is looked for once, with the first images. The network must not
+    change meanwhile. Parameters and errors are those of `attribute`.
+    """
     method = method_name(method)
     subject = as_subject(model)
-    batch = checked_batch(images, subject, batch_size)
-    query = Query(subject, classes, output, dict(inputs or {}), image_name)
     layers = (layer,) if isinstance(layer, str) else tuple(layer) if layer is not None else None
     if layers is not None and not layers:
         raise InputError("layer=[] names no layer")
-    if augment is not None:
-        from explain.saliency.augment import augmented
+    if (augment is not None or (layers is not None and len(layers) > 1)) and align != "grid":
+        raise InputError("views and layers are merged on one grid: leave align out, or give one layer and no augment")
+    if align not in ("grid", "receptive-field"):
+        raise InputError(f"unknown alignment {align!r}: use 'grid' or 'receptive-field'")
+    part = _part_of(method, layers, fusion, options)
 
-        return augmented(batch, augment, lambda views: _run(query, views, method, layers, fusion, batch_size, options))
-    return _run(query, batch, method, layers, fusion, batch_size, options)
+    def run(query: Query, batch: Batch) -> Saliency:
+        """Explain a batch chunk by chunk."""
+        parts: list[Saliency] = []
+        start, total = 0, len(batch.tensor)
+        for chunk in batch.tensor.split(batch_size):
+            asked = query.part(start, len(chunk), total)
+            parts.append(part(asked, subject.placed(chunk), batch, start))
+            start += len(chunk)
+        return join(parts, batch)
+
+    def explained(images: Any, classes: ClassSpec = "top1") -> Saliency:
+        # What is made in the user's own inference mode could take no part in derivatives.
+        with torch.inference_mode(False), torch.no_grad():
+            batch = checked_batch(images, subject, batch_size)
+            query = Query(subject, classes, output, _normal(inputs or {}), image_name)
+            if augment is None:
+                found = run(query, batch)
+                return found if align == "grid" else aligned(found, query, batch)
+            from explain.saliency.augment import augmented
+
+            # All views explain the classes that the first of them chose.
+            return augmented(
+                batch,
+                augment,
+                lambda views, chosen: run(query if chosen is None else replace(query, classes=chosen), views),
+            )
+
+    return explained
+
+
+def _normal(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+        for name, value in inputs.items()
+    }
+
+
+def aligned(found: Saliency, query: Query, batch: Batch) -> Saliency:
+    """Return maps that know where their cells look, and lie there when they are resized.
+
+    Raises
+    ------
+    ModelError
+        That cannot be followed through the network.
+    """
+    if found.values.shape[2:] == batch.tensor.shape[2:]:  # one value per pixel
+        cells: Cells | None = Cells.tiling(found.input_size, found.input_size)
+    else:
+        model, images = query.subject.model, query.subject.placed(batch.tensor[:1])
+        run = query.first(len(batch.tensor))
+        spot = Spot(found.layer, count_calls(model, found.layer, lambda: run(images)))
+        cells = cells_at(model, images, spot, run)
+    if cells is None:
+        raise ModelError(f"it cannot be followed where the cells of the map at {found.layer!r} look: use align='grid'")
+    return replace(found, cells=cells, align="receptive-field")
 
 
 def known_methods() -> list[str]:
@@ -119,26 +219,6 @@ def method_name(method: MethodSpec) -> MethodSpec:
     if plain not in known:
         raise InputError(f"unknown method {method!r}{near(plain, known)}; known: {', '.join(known)}, captum:NAME")
     return plain
-
-
-def _run(
-    query: Query,
-    batch: Batch,
-    method: MethodSpec,
-    layers: tuple[str, ...] | None,
-    fusion: Fusion,
-    batch_size: int,
-    options: Mapping[str, Any] | None,
-) -> Saliency:
-    """Explain a batch chunk by chunk."""
-    part = _part_of(method, layers, fusion, options)
-    parts: list[Saliency] = []
-    start, total = 0, len(batch.tensor)
-    for chunk in batch.tensor.split(batch_size):
-        asked = query.part(start, len(chunk), total)
-        parts.append(part(asked, query.subject.placed(chunk), batch, start))
-        start += len(chunk)
-    return join(parts, batch)
 
 
 Part = Callable[[Query, Tensor, Batch, int], Saliency]
@@ -179,7 +259,9 @@ class _AtBestLayer:
     def __call__(self, query: Query, images: Tensor, batch: Batch, start: int) -> Saliency:
         model = query.subject.model
         if self._seen is None:
-            traced, probe = best_trace(model, images, run=query.run, output=query.output)
+            traced, probe = best_trace(
+                model, images, run=query.run, first=query.first(len(images)), output=query.output
+            )
             self._seen = traced.at, probe
         else:
             spot, probe = self._seen

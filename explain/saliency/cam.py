@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from explain.errors import InputError, ModelError
 from explain.nets.inputs import Batch, as_batch
 from explain.nets.outputs import OutputSpec
+from explain.nets.probe import HeadProbe, class_weights, folded_weights, require_exact
 from explain.nets.record import Trace
 from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import HeadProbe, best_trace, check_finite, class_weights, folded_weights, require_exact, trace
+from explain.nets.trace import best_trace, check_finite, trace
 from explain.saliency.classes import ClassSpec
 from explain.saliency.query import Query, Selection
 from explain.types import Saliency
@@ -74,22 +75,25 @@ def cam(
         Unusable images or classes.
     """
     subject = as_subject(model)
-    batch = checked_batch(images, subject, batch_size)
-    query = Query(subject, classes, output, inputs or {}, image_name)
-    parts: list[Saliency] = []
-    probe, spot, start = None, None, 0
-    for chunk in batch.tensor.split(batch_size):
-        asked = query.part(start, len(chunk), len(batch.tensor))
-        placed = subject.placed(chunk)
-        if probe is None:
-            traced, probe = best_trace(subject.model, placed, run=asked.run, output=output)
-            require_exact(probe, traced.layer)
-            spot = traced.at
-        else:
-            traced = trace(subject.model, placed, spot, run=asked.run, output=output)
-        parts.append(cam_of_trace(asked, traced, probe, batch, start))
-        start += len(chunk)
-    return join(parts, batch)
+    # What is made in the user's own inference mode could take no part in derivatives.
+    with torch.inference_mode(False), torch.no_grad():
+        batch = checked_batch(images, subject, batch_size)
+        query = Query(subject, classes, output, inputs or {}, image_name)
+        parts: list[Saliency] = []
+        probe, spot, start = None, None, 0
+        for chunk in batch.tensor.split(batch_size):
+            asked = query.part(start, len(chunk), len(batch.tensor))
+            placed = subject.placed(chunk)
+            if probe is None:
+                first = asked.first(len(placed))
+                traced, probe = best_trace(subject.model, placed, run=asked.run, first=first, output=output)
+                require_exact(probe, traced.layer)
+                spot = traced.at
+            else:
+                traced = trace(subject.model, placed, spot, run=asked.run, output=output)
+            parts.append(cam_of_trace(asked, traced, probe, batch, start))
+            start += len(chunk)
+        return join(parts, batch)
 
 
 def checked_batch(images: Any, subject: Subject, batch_size: int) -> Batch:
@@ -148,6 +152,11 @@ def saliency(
     start: int = 0,
 ) -> Saliency:
     """Return maps of one chunk with what is known of them; not exact, no constants, unless replaced."""
+    if len(selection.classes) != len(values):
+        raise InputError(
+            f"classes as a function of the output returned {len(selection.classes)} rows for {len(values)} images:"
+            " it must return (b,) or (b, k) numbers"
+        )
     scores = selection.scores(picked).detach().float()
     probabilities = torch.full_like(scores, float("nan"))
     if selection.function is None and picked.shape[1] > 1:

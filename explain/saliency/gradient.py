@@ -127,7 +127,7 @@ def _principal(values: Tensor) -> Tensor:
     extreme = first.gather(1, first.abs().argmax(1, keepdim=True))
     sign = torch.where(agrees != 0, agrees, extreme).sign()
     found: Tensor = (first * sign * largest[:, 0]).to(values.dtype)
-    return found.unflatten(1, values.shape[2:])
+    return found.view(len(values), *values.shape[2:])
 
 
 METHODS = {

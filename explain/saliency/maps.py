@@ -11,11 +11,12 @@ from torch import Tensor
 
 from explain.errors import InputError, ModelError, near
 from explain.nets.inputs import Batch
-from explain.nets.layout import layout_of
-from explain.nets.modes import eval_mode
+from explain.nets.layout import layout_of, noting_layouts
+from explain.nets.modes import eval_mode, naming_errors
+from explain.nets.probe import HeadProbe, class_weights
 from explain.nets.record import Trace
 from explain.nets.tap import cut
-from explain.nets.trace import HeadProbe, check_finite, class_weights
+from explain.nets.trace import check_finite
 from explain.saliency.cam import saliency
 from explain.saliency.gradient import METHODS, GradientMethod
 from explain.saliency.query import Query, Selection
@@ -49,6 +50,8 @@ def gradient_of_trace(
     logits, feature_map = traced.logits.float(), traced.map.float()
     selection = refine(method, query.select(logits), logits)
     if method.closed is not None and probe.exact and not probe.folded and selection.function is None:
+        with torch.no_grad():
+            _check_replay(traced.head(feature_map), traced)
         values = method.closed(feature_map, selection.weights(_weights_of(traced)))
     else:
         values = method.formula(feature_map, head_gradient(traced, selection))
@@ -73,7 +76,9 @@ def head_gradient(traced: Trace, selection: Selection) -> Tensor:
     """
     with torch.inference_mode(False), torch.enable_grad():
         leaf = traced.map.detach().float().clone().requires_grad_()
-        scores = selection.scores(traced.head(leaf))
+        logits = traced.head(leaf)
+        _check_replay(logits, traced)
+        scores = selection.scores(logits)
         if not scores.requires_grad:
             raise ModelError(f"the scores do not depend on the map at {traced.layer}: give another layer=")
         seeds = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)
@@ -82,14 +87,29 @@ def head_gradient(traced: Trace, selection: Selection) -> Tensor:
     return found.transpose(0, 1).detach()
 
 
+def _check_replay(logits: Tensor, traced: Trace) -> None:
+    """Refuse a head that gives other logits than the forward pass did: not all that it does was seen, or it is random.
+
+    Half precision may deviate by some percent, so the bound is wide.
+    """
+    found, expected = logits.detach().float(), traced.logits.float()
+    deviation = (found - expected).abs().amax(1)
+    if not bool((deviation <= 0.1 * expected.abs().amax(1).clamp_min(found.abs().amax(1))).all()):
+        raise ModelError(
+            f"what follows the map at {traced.layer} gives other logits when it is run again (random numbers, or"
+            f" tensors made outside torch): give layer={traced.layer!r}, which runs the whole network"
+        )
+
+
 def gradient_of_layers(
     query: Query, images: Tensor, layers: tuple[str, ...], method: GradientMethod, batch: Batch, start: int = 0
 ) -> list[Saliency]:
     """Return a method's maps at each of some named layers: one forward pass, with a graph from the first layer on."""
     with eval_mode(query.subject.model), torch.inference_mode(False), torch.no_grad():
-        kept, output = cut(query.subject.model, layers, lambda: query.run(images.clone()))
-        picked = query.pick(output)
+        with noting_layouts(query.subject.model, images) as layouts, naming_errors(images):
+            kept, output = cut(query.subject.model, layers, lambda: query.run(images))
         with torch.enable_grad():
+            picked = query.pick(output)
             selection = query.select(picked)
             if isinstance(picked, Tensor) and picked.ndim == 1:
                 picked = picked[:, None]
@@ -100,7 +120,8 @@ def gradient_of_layers(
             gradients = _gradients(scores, kept)
         found = []
         for layer, value in kept.items():
-            layout = layout_of(value.shape, (images.shape[2], images.shape[3]), batch=len(images))
+            size = (images.shape[2], images.shape[3])
+            layout = layouts[layer] if layer in layouts else layout_of(value.shape, size, batch=len(images))
             if layout is None:
                 raise ModelError(
                     f"layer {layer!r} gives a tensor of shape {tuple(value.shape)}: that is no map (b, c, h, w),"

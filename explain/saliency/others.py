@@ -68,7 +68,8 @@ def _ablation_cam(query: Query, images: Tensor, layer: str | None, options: dict
     base = selection.scores(logits)
     weights = _closed_weights(traced, selection) if layer is None else None
     if weights is not None:
-        return ablation_cam_closed(feature_map, weights, base), selection, logits, traced.layer
+        closed = ablation_cam_closed(feature_map, weights, base, relu=settings.get("relu", True))
+        return closed, selection, logits, traced.layer
 
     def tail(maps: Tensor, rows: Tensor) -> Tensor:
         return selection.rows(rows).scores(traced.head.of(rows)(maps))
@@ -112,8 +113,12 @@ def _legrad(query: Query, images: Tensor, layer: str | None, options: dict[str, 
     settings = checked_options("legrad", options, legrad)
     selection, picked = _selected(query, images)
 
+    with torch.inference_mode(False):
+        own = images.clone()  # can take part in derivatives, also where the user's were made in inference mode
+
     def run() -> Tensor:
-        return selection.scores(_float(query.pick(query.run(images))))
+        with naming_errors(own):
+            return selection.scores(_float(query.pick(query.run(own))))
 
     tokens = legrad(query.subject.model, run, **settings)
     grid, prefix = _token_grid(tokens.shape[2], images)
@@ -135,7 +140,13 @@ def _captum(
         targets = torch.arange(targets.shape[1], device=images.device).expand(len(images), -1)
     layer = f"network.{layers[0]}" if layers is not None else None
     values = captum_maps(
-        method.removeprefix("captum:"), network, images, targets, layer=layer, options=options, batch_size=len(images)
+        method.removeprefix("captum:"),
+        network,
+        images,
+        targets,
+        layer=layer,
+        options=options,
+        batch_size=max(32, len(images)),
     )
     return saliency(query, values, selection, picked, method, layers[0] if layers else "input", batch, start)
 
@@ -159,11 +170,14 @@ class _Scores(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, or the numbers of the user's function."""
-        if len(images) != self._batch and self._query.per_image(self._batch):
-            raise InputError(
-                "Captum repeats images, and an input with one row per image cannot follow: use batch_size=1"
-            )
-        picked = self._query.pick(self._query.run(images))
+        query = self._query
+        if len(images) != self._batch and query.per_image(self._batch):
+            if self._batch > 1:
+                raise InputError(
+                    "Captum repeats images, and an input with one row per image cannot follow: use batch_size=1"
+                )
+            query = query.of(torch.zeros(len(images), dtype=torch.int64), 1)
+        picked = query.pick(query.run(images))
         return self._selection.scores(picked) if self._selection.function is not None else _columns(picked)
 
 
@@ -185,7 +199,7 @@ def checked_options(method: str, options: Mapping[str, Any], function: Callable[
 def _traced(query: Query, images: Tensor, layer: str | None) -> tuple[Trace, Selection]:
     model = query.subject.model
     if layer is None:
-        traced, _ = best_trace(model, images, run=query.run, output=query.output)
+        traced, _ = best_trace(model, images, run=query.run, first=query.first(len(images)), output=query.output)
     else:
         call = count_calls(model, layer, lambda: query.run(images))
         traced = trace(model, images, Spot(layer, call), run=query.run, output=query.output)
@@ -195,7 +209,7 @@ def _traced(query: Query, images: Tensor, layer: str | None) -> tuple[Trace, Sel
 
 def _closed_weights(traced: Trace, selection: Selection) -> Tensor | None:
     """Return the class weights ``(b, k, c)`` of a head that is affine in the mean of the map, else None."""
-    from explain.nets.trace import probe_head
+    from explain.nets.probe import probe_head
     from explain.saliency.cam import exact_weights
 
     probe = probe_head(traced.head, traced.map)
@@ -226,7 +240,7 @@ def _grid(attentions: list[Tensor], images: Tensor) -> tuple[tuple[int, int], in
 
 
 def _token_grid(tokens: int, images: Tensor) -> tuple[tuple[int, int], int]:
-    layout = layout_of((1, tokens, 1), (images.shape[2], images.shape[3]))
+    layout = layout_of((1, tokens, 2), (images.shape[2], images.shape[3]))
     if layout is None:
         raise ModelError(
             f"{tokens} tokens are no grid of an image of {images.shape[2]} x {images.shape[3]}, even without the first"

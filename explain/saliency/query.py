@@ -34,6 +34,7 @@ class Selection:
         """Return the numbers ``(b, k)`` from the picked output, with its graph."""
         if self.function is not None:
             return _columns(self.function(picked))
+        picked = picked[:, None] if picked.ndim == 1 else picked  # one number per image
         own: Tensor = picked.gather(1, self.classes)
         if self.against is None:
             return own
@@ -48,7 +49,7 @@ class Selection:
     def rows(self, rows: Tensor) -> Selection:
         """Return the selection for images ``rows`` (int64 ``(n,)``) of the batch."""
         against = self.against[rows] if self.against is not None else None
-        return replace(self, classes=self.classes[rows], against=against)
+        return replace(self, classes=self.classes[rows], against=against, function=_of_images(self.function, rows))
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Query:
     def part(self, start: int, count: int, total: int) -> Query:
         """Return the query for images ``start … start + count`` of ``total``: lists and inputs per image are cut."""
         part = self.of(torch.arange(start, start + count), total)
-        return replace(part, classes=_rows(self.classes, start, count, total))
+        classes = _of_images(self.classes, torch.arange(start, start + count))
+        return replace(part, classes=_rows(classes, start, count, total))
 
     def of(self, rows: Tensor, total: int) -> Query:
         """Return the query with the other inputs of images ``rows`` of ``total``."""
@@ -83,10 +85,15 @@ class Query:
         ]
 
     def run(self, images: Tensor) -> Any:
-        """Call the network on images, with the other inputs."""
+        """Call the network on images, with the other inputs; on a copy, since a network may work in place on them."""
+        images = images.clone()
         if self.image_name is None:
             return self.subject.model(images, **self.inputs)
         return self.subject.model(**{self.image_name: images}, **self.inputs)
+
+    def first(self, total: int) -> Callable[[Tensor], Any]:
+        """Return how the network is called on the first of ``total`` images alone."""
+        return self.of(torch.zeros(1, dtype=torch.int64), total).run
 
     def pick(self, output: Any) -> Any:
         """Return the part of the network's output that scores are read from."""
@@ -127,6 +134,11 @@ def _columns(scores: Any) -> Tensor:
         return scores[:, None] if scores.ndim == 1 else scores
     shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
     raise InputError(f"classes as a function of the output returned {shape}: it must return (b,) or (b, k) numbers")
+
+
+def _of_images(spec: Any, rows: Tensor) -> Any:
+    """Return a function of the output that holds something per image (`targets.region`'s masks) for some images."""
+    return spec.of_images(rows) if hasattr(spec, "of_images") else spec
 
 
 def _rows(classes: ClassSpec, start: int, count: int, total: int) -> ClassSpec:

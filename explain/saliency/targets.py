@@ -7,6 +7,7 @@ image ``(b,)``, or ``k`` numbers ``(b, k)``, with their graph. A function of one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,20 +31,40 @@ def region(class_index: int, mask: Tensor | None = None) -> Target:
     mask
         Which pixels: ``(H, W)`` or ``(b, H, W)``, of any size; those where the class has the largest score where None.
     """
+    return _Region(class_index, mask)
 
-    def target(scores: Tensor) -> Tensor:
-        if not isinstance(scores, Tensor) or scores.ndim != 4 or not 0 <= class_index < scores.shape[1]:
-            raise InputError(f"region({class_index}) needs scores (b, classes, H, W) with that class: {_shape(scores)}")
+
+@dataclass(frozen=True, eq=False)
+class _Region:
+    class_index: int
+    mask: Tensor | None
+
+    def of_images(self, rows: Tensor) -> _Region:
+        """Return the target for some of the images (int64 ``(n,)``), where each has a mask of its own."""
+        if self.mask is None or self.mask.ndim == 2 or len(self.mask) == 1:
+            return self
+        if int(rows.max()) >= len(self.mask):
+            raise InputError(f"region({self.class_index}) has {len(self.mask)} masks, which are fewer than the images")
+        return replace(self, mask=self.mask[rows.to(self.mask.device)])
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Return the mean score ``(b,)``."""
+        index, mask = self.class_index, self.mask
+        if not isinstance(scores, Tensor) or scores.ndim != 4 or not 0 <= index < scores.shape[1]:
+            raise InputError(f"region({index}) needs scores (b, classes, H, W) with that class: {_shape(scores)}")
         if mask is None:
-            inside = (scores.argmax(1) == class_index).to(scores.dtype)
+            inside = (scores.argmax(1) == index).to(scores.dtype)
         else:
             given = mask.to(scores.device, scores.dtype)
             given = given[None] if given.ndim == 2 else given
+            if given.ndim != 3 or len(given) not in (1, len(scores)):
+                raise InputError(
+                    f"region({index}) has a mask of shape {tuple(mask.shape)} for {len(scores)} images:"
+                    " give (H, W) or (b, H, W)"
+                )
             inside = F.interpolate(given[:, None], scores.shape[2:], mode="nearest")[:, 0].expand(len(scores), -1, -1)
         # An image without such a pixel has nothing to explain: its map is zero, not NaN.
-        return (scores[:, class_index] * inside).sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)
-
-    return target
+        return (scores[:, index] * inside).sum((1, 2)) / inside.sum((1, 2)).clamp_min(1)
 
 
 def similarity(reference: Tensor) -> Target:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from explain.errors import ModelError
 from explain.nets.inputs import Batch
-from explain.nets.modes import eval_mode
+from explain.nets.modes import eval_mode, is_compiled
 from explain.nets.outputs import OutputSpec
+from explain.nets.probe import probe_head, require_exact
 from explain.nets.record import Recorder, recording
 from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import check_finite, probe_head, require_exact
+from explain.nets.trace import check_finite
 from explain.saliency.cam import cam_of_trace
 from explain.saliency.classes import ClassSpec
 from explain.saliency.maps import MethodSpec, find_gradient_method, gradient_of_trace
@@ -107,7 +108,8 @@ def watch(model: nn.Module | Subject, *, output: OutputSpec = None) -> Iterator[
     ModelError
         A compiled model: its forward pass cannot be seen from outside.
     """
-    if isinstance(model, nn.Module) and hasattr(model, "_orig_mod"):
+    given = model.model if isinstance(model, Subject) else model
+    if isinstance(given, nn.Module) and any(is_compiled(module) for module in given.modules()):
         raise ModelError(
             "a compiled model runs as one piece and cannot be watched: watch the original module, or use"
             " explain.cam(model, images), which runs it uncompiled"
