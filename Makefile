@@ -1,7 +1,7 @@
 # Needs only make and Python 3.11+. What each target installs goes into .venv; see .ci/setup for its settings.
 .POSIX:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint format build clean distclean
+.PHONY: help demo test test-slow lint format bench-saliency bench-gap build clean distclean
 
 BIN = .venv/bin
 ARGS =
@@ -30,6 +30,17 @@ lint: .venv/.stamp-dev ## style, types and the direction of imports
 format: .venv/.stamp-dev ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# pytorch-grad-cam asks for another build of OpenCV, which would overwrite ours: it is installed without what it asks for.
+PEERS = grad-cam ttach tqdm scikit-learn matplotlib
+bench-saliency: .venv/.stamp-dev ## speed and memory of maps beside torch-cam, pytorch-grad-cam, captum
+	$(BIN)/python -c 'import pytorch_grad_cam' 2>/dev/null || \
+	{ if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --no-deps $(PEERS); \
+	else $(BIN)/python -m pip install --quiet --no-deps $(PEERS); fi; }
+	$(BIN)/python benchmarks/saliency.py $(ARGS)
+
+bench-gap: .venv/.stamp-dev ## the CAM paper's tables: fully connected, -GAP and -GMP networks on the drawn scenes
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gap_gmp.py $(ARGS)
 
 build: .venv/.stamp-demo ## the wheel, into dist/
 	rm -rf dist

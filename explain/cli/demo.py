@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from explain.cli import options as opt
-from explain.cli.image import explain_images, write_image_run
 from explain.cli.localize import print_result
 from explain.cli.neurons import print_run
 from explain.cli.progress import progress_bars
@@ -66,13 +65,19 @@ def demo(
 def _photos(subject: Any, folder: Path, console: Console) -> list[dict[str, Any]]:
     """Explain the sample photos and compare with the boxes drawn by hand; five photos make no percentage."""
     from explain.data.sample import sample_photos
+    from explain.localization.photo_run import draw_pictures, write_photo_run
+    from explain.localization.photos import map_photos
+    from explain.runs import write_json
 
     photos = sample_photos()
-    rows, facts = explain_images(subject, [photo.path for photo in photos], "top5", folder)
-    config = {"model": subject.describe(), "images": [photo.path.name for photo in photos], "classes": "top5"}
-    for row, photo in zip(rows, photos, strict=True):
-        row["path"] = photo.path.name  # where scikit-image is installed does not matter to a reader
-    write_image_run(folder, rows, facts, config)
+    paths = [photo.path for photo in photos]
+    config = {"model": subject.describe(), "images": [path.name for path in paths], "classes": "top5"}
+    run = write_photo_run(folder, map_photos(subject, paths, "top5"), paths, config)
+    draw_pictures(folder, run)
+    rows = run["images"]
+    for row in rows:
+        row["path"] = row["name"]  # where scikit-image is installed does not matter to a reader
+    write_json(folder / "image.json", run)
     table = Table("photo", "top five classes", "box of", "box", "IoU with the box drawn by hand")
     found = []
     for row, photo in zip(rows, photos, strict=True):
@@ -93,7 +98,7 @@ def _photos(subject: Any, folder: Path, console: Console) -> list[dict[str, Any]
         box = ", ".join(f"{edge:.0f}" for edge in own["box"]) if own["box"] else "none"
         table.add_row(photo.name, names, own["name"], box, f"{iou:.2f}" if iou is not None else "-")
     console.print(table)
-    console.print(f"maps at {facts['layer']}: mean + constant = logit to {facts['residual']:.1e} of the largest logit")
+    console.print(f"maps at {run['layer']}: mean + constant = logit to {run['residual']:.1e} of the largest logit")
     return found
 
 

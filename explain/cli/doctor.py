@@ -39,7 +39,8 @@ def doctor(
     parts, rate = _measure(subject, batch_size)
     print(f"model       {subject.name}, {parts.classes} classes, weights {subject.source or 'as given'}")
     print(f"map         {parts.layer}: {parts.channels} channels, {parts.grid[0]} x {parts.grid[1]}")
-    print(f"exact CAM   {'yes' if parts.exact else 'no'}: {parts.reason}")
+    instead = "" if parts.exact else f"; use gradcam on the {parts.grid[0]} x {parts.grid[1]} grid"
+    print(f"exact CAM   {'yes' if parts.exact else 'no'}: {parts.reason}{instead}")
     print(f"residual    {f'{parts.residual:.1e} of the largest logit' if parts.exact else '-'}")
     print(f"transform   {subject.preprocess or subject.transform or 'none: give preprocessed tensors'}")
     images, line = _look_at_data(subject, parts, data, batch_size, limit)
@@ -55,9 +56,12 @@ def _measure(subject: Any, batch_size: int) -> tuple[Any, float]:
     import torch
 
     from explain.nets.trace import anatomy
+    from explain.nets.zoo import fill_random
 
     noise = torch.randn(batch_size, 3, *subject.input_size, generator=torch.Generator().manual_seed(0))
     noise = noise.to(subject.device)
+    if subject.source == "random":
+        fill_random(subject.model, noise)
     parts = anatomy(subject.model, images=noise)
     with torch.inference_mode():
         subject.model(noise)

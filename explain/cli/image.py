@@ -1,11 +1,9 @@
-"""``explain image``: class activation maps and boxes of pictures."""
+"""``explain image``: maps and boxes of pictures, by one or several methods."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,21 +15,29 @@ from explain.cli import options as opt
 from explain.cli.progress import progress_bars
 from explain.errors import DataError, InputError
 
-__all__ = ["explain_images", "find_images", "image", "image_table"]
+__all__ = ["find_images", "image", "image_table"]
 
-LONGEST = 480
-"""Longest side of the pictures in a report; the sheet beside them is larger."""
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+PICTURES = 200
+"""Photos that get pictures unless more are asked for: encoding them takes longer than the maps."""
 
 
 def image(
     model: opt.Model,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="files, folders or globs")],
     classes: Annotated[str, typer.Option(help="top5, or indices or names separated by ';'")] = "top1",
-    method: Annotated[str, typer.Option(help="cam")] = "cam",
+    method: Annotated[
+        list[str] | None, typer.Option(help="auto, cam, gradcam, …, captum:NAME; repeat to see several side by side")
+    ] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="layer to explain; repeat to fuse several")] = None,
+    faithfulness: Annotated[
+        bool, typer.Option("--faithfulness", help="measure the maps: insertion, deletion, …")
+    ] = False,
+    pictures: Annotated[str, typer.Option(help="pictures of the first N photos, or all, or none")] = str(PICTURES),
     out: Annotated[Path | None, typer.Option(help="run folder: pictures, JSON, report.html")] = None,
     weights: opt.Weights = "DEFAULT",
     transform: opt.Transform = None,
+    align: Annotated[str, typer.Option(help="where cells lie: grid, or receptive-field")] = "grid",
     class_names: opt.ClassNames = None,
     input_size: opt.InputSize = None,
     mean: opt.Mean = None,
@@ -45,46 +51,84 @@ def image(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Explain pictures: the classes found, where each is seen, and a box."""
+    from explain.localization.photo_run import draw_pictures, photo_rows, write_photo_run
+    from explain.localization.photos import check_photos, faithfulness_measure, map_photos
     from explain.report import render
-    from explain.runs import run_folder
+    from explain.runs import read_json, run_folder
+    from explain.saliency.attribute import method_name
 
-    if method != "cam":
-        raise InputError(f"unknown method {method!r}: known: cam")
+    methods = [str(method_name(name)) for name in method or ["auto"]]
+    shown = parse_pictures(pictures)
     paths = find_images(images)[:limit]
+    check_photos(paths)
     subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
-    wanted = parse_classes(classes)
     console = Console()
+    job: dict[str, Any] = {
+        "methods": methods,
+        "layer": layer or None,
+        "align": align,
+        "batch_size": batch_size,
+        "workers": workers,
+        "measure": faithfulness_measure(batch_size=batch_size, seed=seed) if faithfulness else None,
+    }
     if out is None:
-        rows, _ = explain_images(subject, paths, wanted, None, batch_size=batch_size, workers=workers)
-        console.print(image_table(rows))
+        with progress_bars() as progress:
+            found = map_photos(subject, paths, parse_classes(classes), progress=progress, **job)
+        console.print(image_table(photo_rows(found, paths)))
+        for warning in found.warnings:
+            console.print(f"note: {warning}")
         console.print("pictures and a report: add --out DIR")
         return
     config = {
         "model": subject.describe(),
         "images": [str(path) for path in paths],
         "classes": classes,
-        "method": method,
+        "method": methods,
+        "layer": layer or None,
+        "align": align,
+        "faithfulness": faithfulness,
         "seed": seed,
     }
-    with run_folder(out, config=config, overwrite=overwrite, resume=resume) as folder:
-        if not folder.done:
-            with progress_bars() as progress:
-                rows, facts = explain_images(
-                    subject, paths, wanted, folder.path, batch_size=batch_size, workers=workers, progress=progress
-                )
-            write_image_run(folder.path, rows, facts, config)
-            console.print(image_table(rows))
-            render(folder.path)
+    with run_folder(out, config=config, overwrite=overwrite, resume=resume) as folder, progress_bars() as progress:
+        if folder.done:
+            run = read_json(folder.path / "image.json")
+        else:
+            found = map_photos(
+                subject, paths, parse_classes(classes), checkpoint=folder.checkpoint, progress=progress, **job
+            )
+            run = write_photo_run(folder.path, found, paths, config)
+        draw_pictures(folder.path, run, shown, workers=workers, progress=progress)
+        render(folder.path)
+    print_run(console, run)
     console.print(f"report: {out / 'report.html'}")
 
 
+def print_run(console: Console, run: Mapping[str, Any]) -> None:
+    """Print what a run found, how faithful its maps are where that was measured, and what it took."""
+    console.print(image_table(run["images"]))
+    for method, measures in run.get("faithfulness", {}).items():
+        console.print(_faithfulness_table(method, measures))
+    for one in run["methods"]:
+        exact = "exact" if one["exact"] else "not exact"
+        residual = f", residual {one['residual']:.1e}" if one["residual"] is not None else ""
+        console.print(f"{one['method']} at {one['layer']}: {exact}{residual}")
+    for warning in run["warnings"]:
+        console.print(f"note: {warning}")
+    count, seconds = len(run["images"]), run["manifest"]["seconds"]
+    drawn = sum(row["sheet"] is not None for row in run["images"])
+    rate = count / max(seconds["maps"], 1e-9)
+    console.print(f"maps, boxes and JSON of {count} photos: {seconds['maps']:.1f} s ({rate:.1f} photos/s)")
+    more = " (--resume --pictures all draws the rest)" if drawn < count else ""
+    console.print(f"pictures of {drawn} photos: {seconds['pictures']:.1f} s{more}")
+
+
 def find_images(sources: Sequence[str]) -> list[Path]:
-    """Return picture files: files as they are, folders and globs sorted.
+    """Return picture files: files as they are, folders and globs sorted, of globs only what ends as pictures do.
 
     Raises
     ------
     DataError
-        Something that does not exist, or a folder without pictures.
+        Something that does not exist, or a folder or glob without pictures.
     """
     found: list[Path] = []
     for source in sources:
@@ -95,16 +139,22 @@ def find_images(sources: Sequence[str]) -> list[Path]:
                 raise DataError(f"folder {path} holds no pictures ({', '.join(sorted(SUFFIXES))})")
             found += inside
         elif any(sign in source for sign in "*?[") and not path.exists():
-            anchor = Path(path.anchor) if path.is_absolute() else Path()
-            matches = sorted(anchor.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path)))
-            if not matches:
-                raise DataError(f"no file matches {source}")
-            found += matches
+            found += _matches(source, path)
         elif path.exists():
             found.append(path)
         else:
             raise DataError(f"image {path} does not exist")
     return found
+
+
+def _matches(source: str, path: Path) -> list[Path]:
+    anchor = Path(path.anchor) if path.is_absolute() else Path()
+    pattern = str(path.relative_to(path.anchor) if path.is_absolute() else path)
+    matches = sorted(match for match in anchor.glob(pattern) if match.is_file())
+    if not matches:
+        raise DataError(f"no file matches {source}")
+    pictures = [match for match in matches if match.suffix.lower() in SUFFIXES]
+    return pictures or matches
 
 
 def parse_classes(text: str) -> Any:
@@ -114,115 +164,48 @@ def parse_classes(text: str) -> Any:
     return [int(part) if part.strip().isdigit() else part.strip() for part in text.split(";") if part.strip()]
 
 
-def explain_images(
-    subject: Any,
-    paths: Sequence[Path],
-    classes: Any,
-    folder: Path | None,
-    *,
-    batch_size: int = 32,
-    workers: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Map pictures batch by batch; write their pictures into ``folder`` and return rows for JSON, and facts."""
-    from explain.localization import locate
-    from explain.nets.inputs import read_image
-    from explain.saliency.cam import cam
-
-    rows: list[dict[str, Any]] = []
-    facts: dict[str, Any] = {"residual": 0.0}
-    for start in range(0, len(paths), batch_size):
-        part = list(paths[start : start + batch_size])
-        with ThreadPoolExecutor(max(1, workers)) as readers:  # Pillow decodes outside Python's lock
-            photos = list(readers.map(partial(read_image, upright=True), part))
-        maps = cam(subject, photos, classes, batch_size=batch_size)
-        boxes = locate(maps)
-        facts |= {"layer": maps.layer, "exact": maps.exact, "residual": max(facts["residual"], maps.residual)}
-        for index, path in enumerate(part):
-            rows.append(_image_row(maps, index, boxes[index], path, start + index, folder))
-            if progress is not None:
-                progress("images", len(rows), len(paths))
-    return rows, facts
+def parse_pictures(text: str) -> int | None:
+    """Return how many photos get pictures: a number, ``none`` (0) or ``all`` (None)."""
+    if text == "all":
+        return None
+    if text == "none" or text.isdecimal():
+        return 0 if text == "none" else int(text)
+    raise InputError(f"--pictures {text!r}: give a number of photos, all, or none")
 
 
-def _image_row(
-    maps: Any, index: int, boxes: Sequence[Any], path: Path, number: int, folder: Path | None
-) -> dict[str, Any]:
-    photo = maps.images[index]
-    stem = f"{number:04d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', path.stem)[:60]}"
-    if folder is not None:
-        (folder / "images").mkdir(exist_ok=True)
-        maps.save(folder / "images" / f"{stem}.png", index)
-        small = photo.convert("RGB")
-        small.thumbnail((LONGEST, LONGEST))
-        small.save(folder / "images" / f"{stem}.webp", quality=80)
-    rows = []
-    for k in range(maps.values.shape[1]):
-        file = _write_overlay(maps, index, k, folder, stem) if folder is not None else None
-        rows.append(
-            {
-                "class": int(maps.classes[index, k]),
-                "name": maps.name(int(maps.classes[index, k])),
-                "score": float(maps.scores[index, k]),
-                "probability": float(maps.probabilities[index, k]),
-                "constant": float(maps.constants[index, k]),
-                "box": boxes[k].xyxy[0].tolist() if len(boxes[k]) else None,
-                "file": file,
-            }
-        )
-    return {
-        "name": path.name,
-        "path": str(path),
-        "size": [photo.height, photo.width],
-        "frame": maps.frame,
-        "picture": f"images/{stem}.webp" if folder is not None else None,
-        "sheet": f"images/{stem}.png" if folder is not None else None,
-        "maps": rows,
-    }
-
-
-def _write_overlay(maps: Any, index: int, k: int, folder: Path, stem: str) -> str:
-    """Write the map of one class over the picture, in the picture's own proportions."""
-    from explain.pictures import saliency_overlay
-
-    name = f"images/{stem}-{k + 1}.webp"
-    saliency_overlay(maps, index, k, longest=LONGEST).save(folder / name, quality=80)
-    return name
-
-
-def write_image_run(folder: Path, rows: list[dict[str, Any]], facts: dict[str, Any], config: dict[str, Any]) -> None:
-    """Write ``image.json`` and the manifest; see docs/architecture.md for the contract."""
-    from explain.runs import SCHEMA, make_manifest, write_json
-
-    described = config["model"]
-    manifest = make_manifest("image", config=config, model={**described, "layer": facts["layer"]})
-    write_json(
-        folder / "image.json",
-        {"schema": SCHEMA, "kind": "image", "manifest": manifest, "method": "cam", **facts, "images": rows},
-    )
-    write_json(folder / "manifest.json", manifest)
-
-
-def image_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Return the classes and boxes of pictures as a table."""
-    table = Table("image", "class", "logit", "probability", "box (x0, y0, x1, y1)")
-    for row in rows:
+def image_table(rows: Sequence[dict[str, Any]], most: int = 40) -> Table:
+    """Return the classes and boxes of pictures as a table, cut to the first ``most``; the report has them all."""
+    several = len({found["method"] for row in rows for found in row["maps"]}) > 1
+    names = ["image", *(["method"] if several else []), "class", "logit", "probability", "box (x0, y0, x1, y1)"]
+    table = Table(*names)
+    for row in rows[:most]:
         for place, found in enumerate(row["maps"]):
-            box = ", ".join(f"{edge:.0f}" for edge in found["box"]) if found["box"] else "none"
-            table.add_row(
-                row["name"] if place == 0 else "",
-                found["name"],
-                f"{found['score']:.2f}",
-                f"{found['probability']:.3f}",
-                box,
-            )
-    return replace_if_long(table, rows)
+            cells = [row["name"] if place == 0 else ""]
+            cells += [found["method"]] if several else []
+            cells += [found["name"], _text(found["score"], 2), _text(found["probability"], 3)]
+            cells += [", ".join(f"{edge:.0f}" for edge in found["box"]) if found["box"] else "none"]
+            table.add_row(*cells)
+    if len(rows) > most:
+        table.caption = f"{most} of {len(rows)} pictures; image.json has all"
+    return table
 
 
-def replace_if_long(table: Table, rows: Sequence[dict[str, Any]], most: int = 40) -> Table:
-    """Return the table, cut to its first pictures where there are very many; the report has them all."""
-    if len(rows) <= most:
-        return table
-    short = image_table(rows[:most])
-    short.caption = f"{most} of {len(rows)} pictures; image.json has all"
-    return short
+def _faithfulness_table(method: str, measures: Mapping[str, Any]) -> Table:
+    controls = list(dict.fromkeys(name for row in measures.values() for name in row["controls"]))
+    table = Table("measure", "better", method, *controls, title=f"faithfulness of {method}, mean [95 % interval]")
+    for name, row in measures.items():
+        better = "higher" if row.get("higher_is_better") else "lower"
+        found = [_estimate(row["maps"]), *(_estimate(row["controls"].get(control)) for control in controls)]
+        table.add_row(f"{name} ({row.get('unit', '')})", better, *found)
+    return table
+
+
+def _estimate(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    interval = f" [{found['low']:.3f}, {found['high']:.3f}]" if found["low"] is not None else ""
+    return f"{found['mean']:.3f}{interval}"
+
+
+def _text(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

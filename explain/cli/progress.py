@@ -12,6 +12,7 @@ __all__ = ["progress_bars"]
 
 NAMES = {
     "images": "images through the network",
+    "pictures": "pictures",
     "labels": "labels into cells",
     "units": "activations and thresholds",
     "counts": "active pixels per cell",

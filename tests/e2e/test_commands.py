@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,148 @@ def test_image_takes_folders_and_globs_and_names(run, net, tmp_path):
     value = json.loads((out / "image.json").read_text())
     assert [row["name"] for row in value["images"]] == ["a.png", "b.png"]
     assert [item["name"] for item in value["images"][0]["maps"]] == ["car", "star"]
+
+
+def test_a_network_without_exact_maps_is_answered_by_a_gradient_method_that_says_so(run, net, tmp_path):
+    out = tmp_path / "out"
+    code, text, err = run("image", f"{net}:flat", sample_photos()[0].path, "--out", out)
+    assert code == 0, err
+    assert "gradcam at" in text
+    assert "not exact" in text
+    value = json.loads((out / "image.json").read_text())
+    assert value["method"] == "gradcam"
+    assert value["exact"] is False
+    assert value["residual"] is None
+    assert "Not exact:" in (out / "report.html").read_text()
+
+
+def test_image_shows_several_methods_side_by_side(run, net, tmp_path):
+    out = tmp_path / "out"
+    photo = sample_photos()[0].path
+    args = ("image", f"{net}:subject", photo, "--classes", "top2", "--method", "cam", "--method", "Grad-CAM++", "--out")
+    code, text, err = run(*args, out)
+    assert code == 0, err
+    value = json.loads((out / "image.json").read_text())
+    (row,) = value["images"]
+    assert [(item["method"], item["class"]) for item in row["maps"]] == [
+        (method, item["class"]) for method in ("cam", "gradcam++") for item in row["maps"][:2]
+    ]
+    assert [one["method"] for one in value["methods"]] == ["cam", "gradcam++"]
+    assert len({item["file"] for item in row["maps"]}) == 4
+    with Image.open(out / row["sheet"]) as two:
+        assert two.height > two.width * 0.5  # two rows of three panels; one row is a third
+    page = (out / "report.html").read_text()
+    assert "Method: cam at" in page
+    assert "Method: gradcam++ at" in page
+    assert "gradcam++" in text
+    refused(run(*args[:-1], "--method", "gradcam", "--method", "cam", "--out", tmp_path / "x"), "twice")
+
+
+def test_image_measures_faithfulness(run, net, tmp_path):
+    out = tmp_path / "out"
+    code, text, err = run("image", f"{net}:subject", sample_photos()[0].path, "--faithfulness", "--out", out)
+    assert code == 0, err
+    value = json.loads((out / "image.json").read_text())
+    scores = value["images"][0]["faithfulness"]["cam"]
+    assert {"insertion", "deletion", "insertion.random"} <= set(scores)
+    assert len(scores["deletion"]) == 1
+    assert value["faithfulness"]["cam"]["deletion"]["maps"]["mean"] == pytest.approx(scores["deletion"][0])
+    assert "deletion" in text
+    assert "Faithfulness of cam" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("wanted", "drawn"), [("none", 0), ("1", 1), ("all", 3)])
+def test_pictures_are_drawn_for_as_many_photos_as_asked_for(run, net, tmp_path, wanted, drawn):
+    out = tmp_path / "out"
+    photos = [photo.path for photo in sample_photos()[:3]]
+    code, text, err = run("image", f"{net}:subject", *photos, "--pictures", wanted, "--out", out)
+    assert code == 0, err
+    value = json.loads((out / "image.json").read_text())
+    assert [row["sheet"] is not None for row in value["images"]] == [number < drawn for number in range(3)]
+    assert len(list((out / "images").glob("*.png"))) == drawn
+    seconds = value["manifest"]["seconds"]
+    assert seconds["maps"] > 0
+    assert (seconds["pictures"] > 0) == (drawn > 0)
+    assert f"pictures of {drawn} photos" in text
+    assert all(path.name in (out / "report.html").read_text() for path in photos)
+
+
+def test_pictures_can_be_added_to_a_finished_run(run, net, tmp_path):
+    photos = [photo.path for photo in sample_photos()[:2]]
+    args = ("image", f"{net}:subject", *photos, "--out")
+    assert run(*args, tmp_path / "whole")[0] == 0
+    assert run(*args, tmp_path / "later", "--pictures", "none")[0] == 0
+    before = (tmp_path / "later" / "arrays" / "maps.npz").stat().st_mtime_ns
+    assert run(*args, tmp_path / "later", "--pictures", "all", "--resume")[0] == 0
+    assert same_files(tmp_path / "whole" / "images", tmp_path / "later" / "images") == 6
+    assert (tmp_path / "later" / "arrays" / "maps.npz").stat().st_mtime_ns == before
+    first, second = (json.loads((tmp_path / name / "image.json").read_text()) for name in ("whole", "later"))
+    assert first["images"] == second["images"]
+
+
+def same_files(one, two):
+    """The number of files of two folders, which are the same to the byte."""
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in two.iterdir())
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+    return len(names)
+
+
+@pytest.mark.parametrize("where", ["maps", "pictures"])
+def test_an_interrupted_image_run_goes_on_to_the_same_bytes(run, net, tmp_path, monkeypatch, where):
+    import explain.localization.photo_run as photo_run
+    import explain.localization.photos as photos
+
+    photo = np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8)
+    for number, pixels in enumerate(photo):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    args = ("image", f"{net}:subject", tmp_path / "*.png", "--classes", "top2", "--batch-size", 2, "--out")
+    assert run(*args, tmp_path / "whole")[0] == 0
+    home, name = (photos, "_mapped") if where == "maps" else (photo_run, "_sheet")
+    work, calls = getattr(home, name), []
+
+    def interrupted(*a):
+        calls.append(a)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return work(*a)
+
+    monkeypatch.setattr("explain.runs.Checkpoint.due", lambda self, name: self.folder is not None)
+    monkeypatch.setattr(home, name, interrupted)
+    code, _, err = run(*args, tmp_path / "cut")
+    assert code == 130
+    assert "--resume" in err
+    assert run(*args, tmp_path / "cut", "--resume")[0] == 0
+    if where == "maps":
+        assert len(calls) == 3 + 2  # of four batches, two were kept
+    assert same_files(tmp_path / "whole" / "images", tmp_path / "cut" / "images") == 7 * 4
+    assert same_files(tmp_path / "whole" / "arrays", tmp_path / "cut" / "arrays") == 1
+    first, second = (json.loads((tmp_path / name / "image.json").read_text()) for name in ("whole", "cut"))
+    assert {key: first[key] for key in first if key != "manifest"} == {
+        key: second[key] for key in second if key != "manifest"
+    }
+
+
+@pytest.mark.slow
+def test_a_killed_image_run_goes_on_to_the_same_bytes(net, tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 64, 80, 3), dtype=np.uint8)
+    for number, pixels in enumerate(photo):
+        Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
+    command = [sys.executable, "-m", "explain", "image", f"{net}:subject", str(tmp_path / "*.png"), "--classes", "top5"]
+    subprocess.run([*command, "--out", tmp_path / "whole"], check=True, capture_output=True)
+    log = (tmp_path / "log").open("w+")
+    job = subprocess.Popen([*command, "--out", tmp_path / "cut"], stdout=subprocess.DEVNULL, stderr=log)
+    images = tmp_path / "cut.partial" / "images"
+    while not (images.exists() and len(list(images.iterdir())) > 20):
+        assert job.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    log.close()
+    assert not (tmp_path / "cut").exists()
+    subprocess.run([*command, "--out", tmp_path / "cut", "--resume"], check=True, capture_output=True)
+    assert same_files(tmp_path / "whole" / "images", tmp_path / "cut" / "images") == 40 * 7
+    assert same_files(tmp_path / "whole" / "arrays", tmp_path / "cut" / "arrays") == 1
 
 
 def test_localize_prints_accuracy_first_and_writes_the_contract(run, net, scenes, tmp_path):
@@ -281,6 +425,8 @@ def test_unknown_model_layer_class_and_options(run, net, scenes, tmp_path):
     refused(run("image", f"{net}:subject", photo, "--classes", "hous"), "unknown class 'hous'", "house")
     refused(run("image", f"{net}:subject", photo, "--classes", "11"), "classes 0 to 10")
     refused(run("image", f"{net}:subject", photo, "--method", "magic"), "unknown method 'magic'")
+    refused(run("image", f"{net}:subject", photo, "--layer", "nowhere", "--method", "gradcam"), "nowhere")
+    refused(run("image", f"{net}:subject", photo, "--pictures", "some"), "--pictures 'some'", "all, or none")
     refused(run("neurons", f"{net}:subject", "--data", scenes, "--layer", "0.9", "--out", out), "no layer '0.9'")
     refused(run("neurons", f"{net}:subject", "--data", scenes, "--units", "5:99", "--out", out), "units 0 to 7")
     refused(run("localize", f"{net}:subject", "--data", scenes, "--protocol", "cam16", "--out", out), "cam2016")
@@ -304,7 +450,8 @@ def test_weights_that_do_not_fit(run, tmp_path):
 
 def test_heads_without_exact_maps_are_refused_with_the_reason(run, net, scenes, tmp_path):
     photo = sample_photos()[0].path
-    refused(run("image", f"{net}:flat", photo), "no exact class activation map", "sees positions", "linear_head")
+    command = ("image", f"{net}:flat", photo, "--method", "cam")
+    refused(run(*command), "no exact class activation map", "sees positions", "linear_head")
     refused(
         run("localize", f"{net}:flat", "--data", scenes, "--out", tmp_path / "o"),
         "no exact class activation map",

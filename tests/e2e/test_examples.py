@@ -17,7 +17,15 @@ def load(name):
 
 def test_every_example_is_tested_here():
     names = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert names == {"worked_example", "explain_image", "own_model", "explain_neurons"}
+    assert names == {
+        "check_faithfulness",
+        "explain_image",
+        "explain_neurons",
+        "export_cam",
+        "own_formula",
+        "own_model",
+        "worked_example",
+    }
 
 
 def test_worked_example_is_what_the_first_page_says(capsys):
@@ -60,3 +68,23 @@ def test_explain_neurons(tmp_path, capsys):
     run = load("explain_neurons").main(str(tmp_path / "run"))
     assert len(run.units) == 64
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_own_formula(capsys):
+    maps = load("own_formula").main()
+    assert maps.method == "best_quarter_cam"
+    assert float(maps.values.amax((2, 3)).min()) > 0
+    page = (ROOT / "docs" / "saliency.md").read_text()
+    code = (ROOT / "examples" / "own_formula.py").read_text()
+    formula = code[code.index("def best_quarter_cam") : code.index("def main")].strip()
+    assert formula in page
+
+
+def test_check_faithfulness(capsys):
+    load("check_faithfulness").main()
+    assert "deletion" in capsys.readouterr().out
+
+
+def test_export_cam(capsys, tmp_path):
+    load("export_cam").main()
+    assert capsys.readouterr().out

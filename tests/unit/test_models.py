@@ -125,5 +125,5 @@ def test_a_vision_transformer_has_no_exact_map():
     images = torch.randn(2, 3, 32, 32)
     assert float(net(images).detach().abs().min()) > 1e-3
     for batch in (images, images[:1]):
-        with pytest.raises(ModelError, match=r"no exact class activation map at encoder.layers.encoder_layer_1.ln_1: .*class token"):
+        with pytest.raises(ModelError, match=r"no exact class activation map at encoder\S*layer_1.ln_1: .*class token"):
             explain.cam(net, batch)

@@ -8,8 +8,20 @@ import pytest
 import torch
 from PIL import Image
 
-from explain.errors import InputError
-from explain.pictures import as_img_tag, box_of, colorize, draw_boxes, grid, overlay, saliency_overlay, saliency_picture
+from explain.errors import DataError, InputError
+from explain.pictures import (
+    as_img_tag,
+    as_picture,
+    box_of,
+    colorize,
+    compare,
+    draw_boxes,
+    grid,
+    overlay,
+    panel,
+    saliency_overlay,
+    saliency_picture,
+)
 from explain.types import Geometry, Saliency
 
 
@@ -191,3 +203,113 @@ def test_an_overlay_has_the_photos_proportions_and_no_frame():
     assert np.unravel_index(bright.argmax(), bright.shape)[0] in range(20, 80)
     with pytest.raises(InputError, match="tensors have no photo"):
         saliency_overlay(saliency(peak()), 0, 0)
+
+
+def test_a_preprocessed_tensor_is_shown_in_the_photos_colours():
+    pixels = torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(0))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    made = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    shown = torch.from_numpy(np.array(as_picture(made, mean, std))).permute(2, 0, 1)
+    assert (shown - pixels * 255).abs().max() <= 0.51
+    spread = np.array(as_picture(made))  # without mean and std: from the least to the largest value
+    assert (spread.min(), spread.max()) == (0, 255)
+    order = made.permute(1, 2, 0).flatten().argsort()
+    assert (np.diff(spread.reshape(-1)[order].astype(int)) >= 0).all()
+    with pytest.raises(InputError, match="belong together"):
+        as_picture(made, mean)
+    with pytest.raises(InputError, match="2 and 3 values for 3 channels"):
+        as_picture(made, mean[:2], std)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, float("nan"), float("inf")])
+def test_a_flat_tensor_has_a_picture(value):
+    assert as_picture(torch.full((3, 4, 5), value)).size == (5, 4)
+
+
+def test_pictures_from_all_that_images_are_given_as(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    turned = Image.fromarray(array)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    for given in (array, torch.from_numpy(array).permute(2, 0, 1), Image.fromarray(array), tmp_path / "a.png"):
+        assert np.array_equal(np.asarray(as_picture(given)), array)
+    assert as_picture(tmp_path / "turned.png").size == (6, 9)
+    grey = np.asarray(as_picture(torch.rand(1, 6, 9)))
+    assert (grey[..., 0] == grey[..., 2]).all()
+    assert np.asarray(as_picture(torch.rand(5, 6, 9))).shape == (6, 9, 3)
+    assert as_picture(array[..., 0]).mode == "RGB"
+    for wrong in (array.astype(float), torch.rand(2, 3, 4, 4), 3):
+        with pytest.raises(InputError, match="no picture"):
+            as_picture(wrong)
+    with pytest.raises(DataError, match="does not exist"):
+        as_picture(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(DataError, match="cannot be read"):
+        overlay(tmp_path / "text.png", torch.rand(3, 3))
+
+
+def test_an_overlay_lies_on_a_tensor_too():
+    image = torch.rand(3, 8, 12)
+    over = overlay(image, torch.rand(2, 3), alpha=0)
+    assert np.array_equal(np.asarray(over), np.asarray(as_picture(image)))
+
+
+def test_a_panel_has_title_and_bar_and_its_size_is_that_of_the_picture():
+    bare, titled = panel(photo()), panel(photo(), "long " * 40, " 1.23", (-1.0, 4.0), [(10, 10, 50, 40)])
+    assert bare.size == titled.size
+    assert bare.width == 120
+    bar = np.asarray(titled).astype(int)[26 + 80 + 6 + 3]
+    zero = round(120 * 1 / 5)
+    assert light(bar)[zero - 2 : zero + 2].max() < 20  # zero is dark
+    assert light(bar)[-1] > 200  # the end of the scale is bright
+    assert light(bar)[0] > light(bar)[zero]
+    assert bar[0, 2] > bar[0, 0]  # against: blue
+
+
+def test_compare_has_a_row_for_each_result_and_a_column_for_each_class():
+    one = saliency(peak(), images=(photo(),))
+    fewer = replace(saliency(peak()[:, :1]), method="gradcam", exact=False, residual=float("nan"), images=(photo(),))
+    single, both = compare([one]), compare([one, fewer])
+    assert both.width == single.width
+    assert both.height == 2 * single.height
+    top = np.asarray(both)[: single.height]
+    assert np.array_equal(top, np.asarray(single))
+    assert np.array_equal(np.asarray(single), np.asarray(one.picture()))
+    third = both.width // 3
+    below = np.asarray(both)[single.height : 2 * single.height - 24]
+    assert (below[:, : third - 10] == 255).all()  # the photo is shown once
+    assert (below[:, 2 * third + 10 :] == 255).all()  # no second class
+    assert not (below[:, third : 2 * third] == 255).all()
+    for wrong in ([], [one, saliency(torch.zeros(2, 1, 3, 3))]):
+        with pytest.raises(InputError, match="same images"):
+            compare(wrong)
+
+
+def test_maps_of_tensors_lie_over_the_tensor_that_is_given():
+    maps = saliency(peak())
+    image = torch.rand(3, 64, 96)
+    over, alone = saliency_picture(maps, image=image), saliency_picture(maps)
+    assert over.width > alone.width
+    assert saliency_overlay(maps, 0, 1, image=image).size == (96, 64)
+    assert compare([maps, maps], image=image).width == over.width
+
+
+def test_known_boxes_are_drawn_instead_of_found_ones():
+    maps = saliency(peak(), images=(photo(),))
+    found = [box_of(maps.resized((80, 120)).values[0, k]) for k in range(2)]
+    assert np.array_equal(np.asarray(saliency_picture(maps, boxes=found)), np.asarray(saliency_picture(maps)))
+    assert np.array_equal(
+        np.asarray(saliency_picture(maps, boxes=[None, None])), np.asarray(saliency_picture(maps, boxes=False))
+    )
+
+
+def test_a_result_that_is_not_exact_says_so_without_a_residual(monkeypatch):
+    import explain.pictures as pictures
+
+    notes = []
+    monkeypatch.setattr(pictures, "stacked", lambda parts: notes.append(parts[0][0]))
+    saliency_picture(replace(saliency(peak()), exact=False, residual=float("nan"), method="gradcam"))
+    saliency_picture(saliency(peak()))
+    assert notes == ["gradcam at layer4: not exact", "cam at layer4: exact, residual 1.0e-07"]

@@ -87,6 +87,10 @@ def evaluate(model):
     return explain.evaluate_localization(model, items, batch_size=2)
 
 
+def attribute(method, **settings):
+    return lambda model: explain.attribute(model, X, method, [0, 2], batch_size=2, **settings)
+
+
 JOBS = {
     "cam": lambda model: explain.cam(model, X, "top2", batch_size=2),
     "anatomy": lambda model: anatomy(model, images=X),
@@ -97,6 +101,18 @@ JOBS = {
     "dissect": dissect,
     "evaluate": evaluate,
     "linear_head": lambda model: linear_head(model, X, [0, 1, 2, 0], batch_size=2),
+    "gradcam": attribute("gradcam"),
+    "gradcam layer": attribute("gradcam", layer="body.2"),
+    "gradcam function": attribute("hirescam", layer=["body:add", "body.0"]),
+    "gradcam number": attribute("gradcam", layer="body.2", output=lambda out: out.exp()),
+    "scorecam": attribute("scorecam"),
+    "scorecam layer": attribute("scorecam", layer="body.2", options={"chunk": 3}),
+    "ablationcam": attribute("ablationcam"),
+    "ablationcam layer": attribute("ablationcam", layer="body.2"),
+    "fullgrad": attribute("fullgrad"),
+    "flipped": attribute("gradcam", augment="flip"),
+    "captum": attribute("captum:saliency"),
+    "captum layer": attribute("captum:layer_grad_cam", layer="body.2"),
 }
 
 
@@ -174,6 +190,58 @@ def test_the_last_forward_of_many_may_fail():
     assert isinstance(caught.value.__cause__, Boom)
 
 
+class Attending(nn.Module):
+    """One block of a transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+        self.mix = nn.MultiheadAttention(8, 2, batch_first=True, dropout=0.1)
+
+    def forward(self, t):
+        n = self.norm(t)
+        return t + self.mix(n, n, n, need_weights=False)[0]
+
+
+class Transformer(nn.Module):
+    """A transformer with a fuse before and after its blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.fuse = nn.Conv2d(3, 8, 2, 2), Fuse()
+        self.blocks = nn.ModuleList([Attending(), Attending()])
+        self.first, self.fc = nn.Parameter(torch.randn(1, 1, 8)), nn.Linear(8, 3)
+
+    def forward(self, x):
+        t = self.fuse(self.patch(x).flatten(2).transpose(1, 2))
+        t = torch.cat([self.first.expand(len(x), -1, -1), t], 1)
+        for block in self.blocks:
+            t = block(t)
+        return self.fc(self.fuse(t)[:, 0])
+
+
+@pytest.mark.parametrize("method", ["gradcam", "legrad", "rollout", "scorecam"])
+@pytest.mark.parametrize("calls", [None, 0, 1, 2, 3, 5])
+def test_a_transformer_is_unchanged(method, calls):
+    torch.manual_seed(0)
+    model = Transformer().train()
+    model(X).sum().backward()
+    model.fuse.left = calls
+    before = state(model)
+    if calls is None:
+        maps = attribute(method)(model)
+        assert maps.values.shape == (4, 2, 4, 4)
+        assert not any(tensor.requires_grad for tensor in tensors_of(maps))
+    else:
+        try:
+            attribute(method)(model)
+        except (Boom, explain.ExplainError):
+            pass
+        else:
+            assert calls > 1
+    check_same(before, state(model))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_random_state_is_kept():
     model = make().cuda()
@@ -222,6 +290,37 @@ def test_two_threads_share_a_model():
     check_same(before, after)
 
 
+@pytest.mark.parametrize("methods", [("gradcam", "gradcam"), ("gradcam", "captum:saliency"), ("hirescam", "cam")])
+def test_two_threads_explain_one_model(methods):
+    model = make()
+    images = [torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(12)]
+
+    def run(method, x):
+        layer = None if method in ("cam", "captum:saliency") else "body.2"
+        return explain.attribute(model, x, method, [0, 2], layer=layer).values
+
+    expected = {method: [run(method, x) for x in images] for method in methods}
+    before, wrong, barrier = state(model), [], threading.Barrier(2)
+
+    def work(method):
+        barrier.wait()
+        for n, x in enumerate(images):
+            try:
+                if not torch.allclose(run(method, x), expected[method][n]):
+                    wrong.append((method, n))
+            except Exception as error:
+                wrong.append((method, n, repr(error)))
+
+    threads = [threading.Thread(target=work, args=(method,)) for method in methods]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    before.pop("rng")  # two threads cannot both keep the one global state apart
+    check_same(before, state(model))
+
+
 def test_watching_sees_only_its_own_thread():
     model = make().eval()
     other = torch.randn(3, 3, 8, 8)
@@ -254,6 +353,24 @@ def test_nothing_stays_in_memory():
     assert live_tensors() <= start
 
 
+@pytest.mark.parametrize("job", ["gradcam", "gradcam layer", "ablationcam layer", "fullgrad", "captum"])
+def test_two_hundred_calls_leave_memory_flat(job):
+    model = make()
+    JOBS[job](model)
+    start = live_tensors()
+    for _ in range(200 if job == "gradcam layer" else 20):
+        JOBS[job](model)
+    assert live_tensors() <= start
+
+
+def test_kept_maps_hold_no_graph():
+    model = make()
+    JOBS["gradcam layer"](model)
+    start = live_tensors()
+    kept = [JOBS["gradcam layer"](model) for _ in range(20)]
+    assert live_tensors() - start <= 20 * sum(isinstance(value, torch.Tensor) for value in vars(kept[0]).values())
+
+
 def test_kept_results_hold_no_more_than_their_own_tensors():
     model = make()
     explain.cam(model, X)
@@ -271,3 +388,167 @@ def test_eval_mode_of_nested_blocks():
             assert not any(module.training for module in model.modules())
         assert not any(module.training for module in model.modules())
     assert [module.training for module in model.modules()] == modes
+
+
+STOPS = {"stop_at", "stop_at function"}  # like watch and tap, on images as the caller gives them
+
+
+def halved(x):
+    x.mul_(0.5)
+
+
+@pytest.mark.parametrize("job", [job for job in JOBS if job not in {"watch", "tap", "linear_head"} | STOPS])
+def test_images_are_unchanged_by_a_network_that_works_in_place_on_them(job):
+    model, before = make(), X.clone()
+    model.register_forward_pre_hook(lambda module, args: halved(args[0]))
+    model.body[0].register_forward_pre_hook(lambda module, args: halved(args[0]))
+    try:
+        JOBS[job](model)
+        assert torch.equal(X, before)
+    finally:
+        X.copy_(before)
+
+
+# --- precision, modes, wrappers -----------------------------------------------------------------------------
+
+ALL = ["cam", "gradcam", "gradcam layer", "scorecam", "ablationcam layer", "fullgrad", "captum", "captum layer"]
+
+
+@pytest.mark.parametrize("job", ALL)
+def test_inference_mode_and_frozen_parameters(job):
+    model = make().requires_grad_(False)
+    expected = JOBS[job](model)
+    with torch.inference_mode():
+        found = JOBS[job](model)
+        images = X.clone()
+        assert images.is_inference()
+        own = explain.attribute(model, images, "hirescam", [0, 2], layer="body.2")
+    torch.testing.assert_close(found.values, expected.values)
+    assert not found.values.is_inference()
+    torch.testing.assert_close(own.values, explain.attribute(model, X, "hirescam", [0, 2], layer="body.2").values)
+
+
+@pytest.mark.parametrize("job", ALL)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_precisions(job, dtype):
+    expected = JOBS[job](make()).values
+    found = JOBS[job](make().to(dtype))
+    assert found.values.dtype == torch.float32
+    assert found.scores.dtype == torch.float32
+    scale = float(expected.abs().max())
+    assert float((found.values - expected).abs().max()) < (1e-5 if dtype == torch.float64 else 0.1) * scale
+
+
+@pytest.mark.parametrize("job", ALL)
+def test_autocast(job):
+    expected = JOBS[job](make()).values
+    with torch.autocast("cpu", torch.bfloat16):
+        found = JOBS[job](make())
+    assert found.values.dtype == torch.float32
+    assert float((found.values - expected).abs().max()) < 0.1 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("method", ["cam", "gradcam", "scorecam", "ablationcam", "fullgrad", "captum:saliency"])
+def test_one_channel(method):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    maps = explain.attribute(model, X[:, :1], method, [0, 2])
+    assert maps.values.shape[:2] == (4, 2)
+    assert float(maps.values.abs().max()) > 0
+
+
+class Residual(nn.Module):
+    """In-place addition and ReLU after the named layer, as in torchvision's ResNet and DenseNet."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.relu, self.fc = nn.ReLU(inplace=True), nn.Linear(4, 3)
+        self.eval()
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.bn(self.conv(x))
+        y += x
+        return self.fc(self.relu(y).mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", ["bn", "conv", "stem", "relu"])
+def test_what_is_done_in_place_after_the_layer_does_not_reach_its_map(layer):
+    model = Residual()
+    names = ["stem", "conv", "bn", "relu"]
+    x = {"stem": model.stem(X)}
+    x["conv"] = model.conv(x["stem"])
+    x["bn"] = model.bn(x["conv"])
+    x["relu"] = (x["bn"] + x["stem"]).relu()
+    a = {name: value.detach() for name, value in x.items()}
+    logits = model.fc(x["relu"].mean((2, 3)))
+    for k, c in enumerate([0, 2]):
+        gradients = dict(
+            zip(names, torch.autograd.grad(logits[:, c].sum(), list(x.values()), retain_graph=True), strict=True)
+        )
+        for method, expected in {
+            "hirescam": (gradients[layer] * a[layer]).sum(1).relu(),
+            "captum:layer_grad_cam": (gradients[layer].mean((2, 3), keepdim=True) * a[layer]).sum(1),
+        }.items():
+            found = explain.attribute(model, X, method, [0, 2], layer=layer).values[:, k]
+            found = found.relu() if "captum" in method else found
+            torch.testing.assert_close(found, expected.relu(), rtol=1e-4, atol=1e-6)
+    assert float(a["bn"].min()) < 0
+    assert (float(Tapped(model, layer).min()) < 0) == (layer != "relu")
+
+
+def Tapped(model, layer):
+    with torch.no_grad(), Tap(model, [layer]) as tap:
+        model(X)
+    return tap[layer]
+
+
+@pytest.mark.parametrize("job", ALL)
+def test_compiled_models_run_uncompiled(job):
+    expected = JOBS[job](make())
+    wrapped = torch.compile(make(), backend="eager")
+    in_place = make()
+    in_place.compile(backend="eager")
+    for model in (wrapped, in_place, explain.load(wrapped)):
+        found = JOBS[job](model)
+        torch.testing.assert_close(found.values, expected.values)
+        assert found.layer == expected.layer
+    with pytest.raises(explain.ExplainError, match="compiled"):
+        with explain.watch(in_place):
+            pass
+
+
+def test_wrapped_for_many_devices():
+    model = make().eval()
+    expected = explain.cam(model, X, "top2")
+    wrapped = nn.DataParallel(model)
+    with explain.watch(wrapped) as w:
+        wrapped(X)
+    assert torch.equal(w.cam("top2").values, expected.values)
+    assert torch.equal(explain.cam(wrapped, X, "top2").values, expected.values)
+    found = explain.attribute(wrapped, X, "gradcam", [0, 2], layer="module.body.2")
+    torch.testing.assert_close(found.values, JOBS["gradcam layer"](model).values)
+
+
+def test_in_a_distributed_training_loop(tmp_path):
+    from torch.distributed import destroy_process_group, init_process_group
+    from torch.nn.parallel import DistributedDataParallel
+
+    init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = make()
+        for parameter in model.parameters():
+            parameter.grad = None
+        wrapped = DistributedDataParallel(model.eval())
+        expected = explain.cam(model, X, "top2")
+        with explain.watch(wrapped) as w:
+            loss = wrapped(X).logsumexp(1).sum()
+            maps = w.cam("top2")
+        torch.testing.assert_close(maps.values, expected.values)
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in model.fc.parameters())
+        torch.testing.assert_close(explain.cam(wrapped, X, "top2").values, expected.values)
+    finally:
+        destroy_process_group()

@@ -1,0 +1,64 @@
+"""The tables of docs/results.md, from the files in ``benchmarks/results``: ``python benchmarks/tables.py``."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "results.md"
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    """Return the rows of a results file; none where it is not there."""
+    path = HERE / "results" / f"{name}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(rows: Sequence[dict[str, str]]) -> str:
+    """Return rows of one case and device as Markdown: the ratio of time and its interval, peak memory."""
+    lines = ["| | time, × plain | 95 % interval | peak memory, MB | × plain |", "|---|---|---|---|---|"]
+    plain = next((float(row["peak_mb"]) for row in rows if row["name"].endswith("plain forward")), None)
+    for row in rows:
+        peak = float(row["peak_mb"])
+        times = f"{peak / plain:.2f}" if plain else ""
+        name = row["name"].removeprefix("saliency ")
+        interval = f"{float(row['low']):.3f} … {float(row['high']):.3f}"
+        lines.append(f"| {name} | {float(row['ratio']):.3f} | {interval} | {peak:.0f} | {times} |")
+    return "\n".join(lines)
+
+
+def section(name: str) -> str:
+    """Return the tables of one file, one for each case and device, with what they were measured on."""
+    rows = rows_of(name)
+    places = dict.fromkeys((row["case"], row["device"], row["threads"]) for row in rows)
+    parts = []
+    for case, device, threads in places:
+        own = [row for row in rows if (row["case"], row["device"], row["threads"]) == (case, device, threads)]
+        packages = sorted({part for row in own for part in row["versions"].split(", ")})
+        first = own[0]
+        count = f"{first['n']} pairs" if name == "saliency" else f"n = {first['n']}"
+        parts.append(
+            f"{case}, {device}, {threads} threads; {count}; {', '.join(packages)}; commit {first['commit']},"
+            f" {first['date']}; plain: {float(first['baseline_seconds']):.3g} s.\n\n{table(own)}"
+        )
+    return "\n\n".join(parts) or "Not measured yet."
+
+
+def filled(text: str) -> str:
+    """Return the page with its tables made anew: what stands between ``<!-- NAME -->`` and ``<!-- end -->``."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{section(match[1])}\n<!-- end -->"
+
+    return re.sub(r"<!-- ([a-z]+) -->\n.*?<!-- end -->", replaced, text, flags=re.S)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text()))
+    print(f"written: {PAGE}")

@@ -1,0 +1,145 @@
+"""Ratios against a baseline in the same run: interleaved pairs, a bootstrap interval, peak memory of a process.
+
+Seconds on a shared machine mean little; the ratio of two runs, one right after the other, means something. Each case
+is run next to its baseline, which of the two goes first alternates, and the median of the ratios is reported with the
+2.5 and 97.5 % points of its bootstrap.
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a benchmark's file; ratios are what is judged, seconds are reported."""
+
+    name: str
+    case: str
+    baseline: str
+    seconds: float
+    baseline_seconds: float
+    ratio: float
+    low: float
+    high: float
+    peak_mb: float
+    n: int
+    device: str
+    threads: int
+    versions: str
+    commit: str
+    date: str
+
+
+def paired(
+    cases: Mapping[str, Callable[[], object]],
+    baseline: Callable[[], object],
+    pairs: int,
+    settle: Callable[[], object] = lambda: None,
+    progress: Callable[[str, int], None] = lambda name, done: None,
+) -> dict[str, np.ndarray]:
+    """Return ``(pairs, 2)`` seconds of (case, baseline) for each case, after one run of each to warm up.
+
+    ``settle`` waits for the device.
+    """
+
+    def timed(run: Callable[[], object]) -> float:
+        settle()
+        start = time.perf_counter()
+        run()
+        settle()
+        return time.perf_counter() - start
+
+    timed(baseline)
+    for run in cases.values():
+        timed(run)
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
+    for turn in range(pairs):
+        for place, (name, run) in enumerate(cases.items()):
+            if (turn + place) % 2:
+                own = timed(run)
+                base = timed(baseline)
+            else:
+                base = timed(baseline)
+                own = timed(run)
+            seconds[name].append((own, base))
+            progress(name, turn + 1)
+    return {name: np.array(found) for name, found in seconds.items()}
+
+
+def ratio(seconds: np.ndarray, draws: int = 10_000) -> tuple[float, float, float]:
+    """Return the median ratio of pairs ``(n, 2)`` and the 95 % bootstrap interval of that median."""
+    ratios = seconds[:, 0] / seconds[:, 1]
+    picks = np.random.default_rng(0).integers(0, len(ratios), (draws, len(ratios)))
+    medians = np.median(ratios[picks], axis=1)
+    return float(np.median(ratios)), float(np.quantile(medians, 0.025)), float(np.quantile(medians, 0.975))
+
+
+def peak_of(run: Callable[[], object], device: torch.device) -> float:
+    """Return the most memory, in MB, that ``run`` holds beyond what is held now (resident set, or the device's)."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far (Linux)
+    before = _status("VmRSS")
+    run()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
+
+
+def device_name(device: torch.device) -> str:
+    """Return the graphics card's name, or the number of cores."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def commit() -> str:
+    """Return the commit that was measured, with ``+`` where files were changed since, or nothing outside of git."""
+    try:
+        asked = ["git", "rev-parse", "--short", "HEAD"]
+        found = subprocess.run(asked, cwd=HERE, capture_output=True, text=True, check=False)
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "explain"], cwd=HERE, check=False)
+    except OSError:
+        return ""
+    return found.stdout.strip() + ("+" if changed.returncode else "")
+
+
+def today() -> str:
+    """Return the date."""
+    return date.today().isoformat()
+
+
+def write_rows(path: Path, rows: Sequence[Row], names: Sequence[str], device: str) -> None:
+    """Write rows in the place of those of the same names measured on the same device; others stay."""
+    kept = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if row["name"] not in names or row["device"] != device]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(Row.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+        writer.writerows({key: _short(value) for key, value in asdict(row).items()} for row in rows)
+
+
+def _short(value: object) -> object:
+    return f"{value:.5g}" if isinstance(value, float) else value
