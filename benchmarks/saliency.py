@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from torchvision import models
 
 RESULTS = HERE / "results" / "saliency.csv"
 LAYERS = {"resnet50": "layer4", "resnet18": "layer4", "mobilenet_v2": "features"}
+SLOW = ("pytorch-grad-cam GradCAM top5", "captum LayerGradCam top5", "pytorch-grad-cam GradCAM top1")
+"""Several times a forward pass: few pairs tell."""
+SLOW_PAIRS = 3
 PACKAGES = {"torch-cam": "torchcam", "pytorch-grad-cam": "grad-cam", "captum": "captum"}
 
 
@@ -122,15 +126,17 @@ def memory(name: str, arguments: argparse.Namespace) -> float:
     """Return the peak memory of one case in MB, measured in a process of its own: the most of three runs in a loop."""
     command = [sys.executable, __file__, "--memory-of", name]
     command += [f"--{key}={getattr(arguments, key)}" for key in ("model", "batch", "device", "threads")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # Freed memory goes back at once, so that the resident set is what is held (glibc would keep some, now and then).
+    settings = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=settings)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 def measure_memory(arguments: argparse.Namespace, device: torch.device) -> float:
     """Return what `memory` asked for."""
     model, images = made(arguments.model, arguments.batch, device)
-    with torch.inference_mode():
-        model(images[:1])  # libraries and their first buffers are not the case's
+    # The case itself, on one image: libraries that it loads are not what it needs for a batch.
+    cases(model, images[:1], LAYERS[arguments.model], arguments.memory_of)[arguments.memory_of]()
     run = cases(model, images, LAYERS[arguments.model], arguments.memory_of)[arguments.memory_of]
 
     def loop() -> None:
@@ -148,7 +154,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--only", nargs="*", default=[""], help="cases whose name holds one of these")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--memory-of", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -163,16 +169,23 @@ def main() -> None:
         print(json.dumps(measure_memory(arguments, device)))
         return
     model, images = made(arguments.model, arguments.batch, device)
-    every = {name: run for name, run in cases(model, images, LAYERS[arguments.model]).items() if arguments.only in name}
+    every = {
+        name: run
+        for name, run in cases(model, images, LAYERS[arguments.model]).items()
+        if any(part in name for part in arguments.only)
+    }
     plain = cases(model, images, LAYERS[arguments.model])["plain forward"]
     every.setdefault("plain forward", plain)
     settle = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
 
     def progress(name: str, done: int) -> None:
-        if name == next(reversed(every)):
+        if name == next(iter(every)):
             print(f"pair {done} of {arguments.pairs}", file=sys.stderr, flush=True)
 
-    seconds = paired(every, plain, arguments.pairs, settle, progress)
+    def pairs(name: str) -> int:
+        return min(SLOW_PAIRS, arguments.pairs) if name in SLOW else arguments.pairs
+
+    seconds = paired(every, plain, pairs, settle, progress)
     case = f"{arguments.model}, batch {arguments.batch}, 224"
     versions = f"torch {torch.__version__}"
     rows = []
@@ -183,7 +196,7 @@ def main() -> None:
         own, base = (float(value) for value in torch.tensor(seconds[name]).median(0).values)
         peak = memory(name, arguments)
         rows.append(
-            Row(f"saliency {name}", case, "plain forward", own, base, middle, low, high, peak, arguments.pairs,
+            Row(f"saliency {name}", case, "plain forward", own, base, middle, low, high, peak, len(seconds[name]),
                 device_name(device), arguments.threads, version, commit(), today())
         )  # fmt: skip
         print(f"{name:34} {middle:6.3f} [{low:.3f}, {high:.3f}]  peak {peak:7.1f} MB", flush=True)

@@ -42,7 +42,8 @@ def section(name: str) -> str:
         own = [row for row in rows if (row["case"], row["device"], row["threads"]) == (case, device, threads)]
         packages = sorted({part for row in own for part in row["versions"].split(", ")})
         first = own[0]
-        count = f"{first['n']} pairs" if name == "saliency" else f"n = {first['n']}"
+        counts = sorted({int(row["n"]) for row in own})
+        count = f"{' to '.join(map(str, counts))} pairs" if name == "saliency" else f"n = {first['n']}"
         parts.append(
             f"{case}, {device}, {threads} threads; {count}; {', '.join(packages)}; commit {first['commit']},"
             f" {first['date']}; plain: {float(first['baseline_seconds']):.3g} s.\n\n{table(own)}"

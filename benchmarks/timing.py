@@ -45,13 +45,13 @@ class Row:
 def paired(
     cases: Mapping[str, Callable[[], object]],
     baseline: Callable[[], object],
-    pairs: int,
+    pairs: Callable[[str], int],
     settle: Callable[[], object] = lambda: None,
     progress: Callable[[str, int], None] = lambda name, done: None,
 ) -> dict[str, np.ndarray]:
     """Return ``(pairs, 2)`` seconds of (case, baseline) for each case, after one run of each to warm up.
 
-    ``settle`` waits for the device.
+    ``pairs(name)`` says how many; ``settle`` waits for the device.
     """
 
     def timed(run: Callable[[], object]) -> float:
@@ -65,8 +65,10 @@ def paired(
     for run in cases.values():
         timed(run)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
-    for turn in range(pairs):
+    for turn in range(max(pairs(name) for name in cases)):
         for place, (name, run) in enumerate(cases.items()):
+            if turn >= pairs(name):
+                continue
             if (turn + place) % 2:
                 own = timed(run)
                 base = timed(baseline)

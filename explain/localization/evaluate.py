@@ -21,9 +21,9 @@ from explain.localization.protocols import Protocol, find_protocol
 from explain.localization.sweep import threshold_sweep
 from explain.nets.inputs import Batch, stream, suspicion
 from explain.nets.probe import HeadProbe, probe_head, require_exact
-from explain.nets.record import Trace
 from explain.nets.subject import Subject, as_subject
 from explain.nets.trace import check_finite, trace
+from explain.nets.traced import Trace
 from explain.runs import Checkpoint
 from explain.saliency.cam import cam_of_trace
 from explain.saliency.query import Query

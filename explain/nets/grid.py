@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from explain.maps import Cells
 from explain.nets.modes import eval_mode, naming_errors
-from explain.nets.record import Spot, recording
+from explain.nets.record import recording
+from explain.nets.traced import Spot
 
 __all__ = ["Grid", "cells_at"]
 

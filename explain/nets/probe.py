@@ -71,7 +71,7 @@ def probe_head(head: Head, feature_map: Tensor) -> HeadProbe:
     """
     base = feature_map[:1].double()
     cut = head.without_last_linear()
-    if cut is not None and bool(cut[1].any()):
+    if cut is not None and bool(cut[1][:1].any() or cut[1].any()):
         # What is affine in the mean before a linear layer is so after it: the large weight need not be cast.
         probe = _probed(cut[0], base)
         if probe.exact:
@@ -93,7 +93,8 @@ def _probed(head: Head, base: Tensor) -> HeadProbe:
     def noise(like: Tensor) -> Tensor:
         return (scale * torch.rand(like.shape, generator=generator, dtype=torch.float64)).to(base.device)
 
-    first, second = noise(base), noise(base)
+    first = noise(base)
+    second = first.flip(1)
     order = torch.randperm(base.shape[2] * base.shape[3], generator=generator).to(base.device)
     cycle = torch.empty_like(order)
     cycle[order] = order.roll(1)

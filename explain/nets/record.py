@@ -3,7 +3,7 @@
 Recording rides on the user's own forward pass. A ``TorchFunctionMode`` sees every torch function of this
 thread, module hooks say whose output a tensor is. Each new spatial tensor ``(b, c, h, w)`` replaces the last
 one, so no more than one activation is held; the calls after the last one are the *head* and can be replayed.
-With ``at`` the map is the output of a named layer, and everything after that is the head.
+With ``at`` the map is the output of a named layer, and all after it is the head.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 from weakref import ref
 
@@ -25,53 +24,15 @@ from explain.errors import ModelError
 from explain.maps import Cells
 from explain.nets.head import Call, Head, Held, Slot, map_tree, needed_calls, symbolic_batch, tree_leaves
 from explain.nets.layout import Layout, Seen
-from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.norms import with_epsilon
 from explain.nets.outputs import OutputSpec, logits_of
 from explain.nets.receptive import Centres
+from explain.nets.traced import NoHead, Spot, Trace
 
-__all__ = ["NoHead", "Recorder", "Spot", "Trace", "eval_mode", "naming_errors", "recording"]
+__all__ = ["Recorder", "recording"]
 
 _RESHAPES = frozenset({"view", "reshape", "expand", "unflatten", "view_as", "resize"})
 _CASTS = frozenset({"float", "double", "half", "bfloat16"})
-
-
-class NoHead(ModelError):
-    """The logits do not come from the last spatial tensor, or there was none."""
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A place in a forward pass: the ``call``-th output of a layer (shared modules are called several times)."""
-
-    layer: str
-    call: int = 1
-
-
-@dataclass(frozen=True)
-class Trace:
-    """One recorded forward pass: a map (the last spatial one), its name, the head after it, the logits."""
-
-    layer: str
-    map: Tensor
-    """``(b, c, h, w)``, detached."""
-    head: Head
-    """Takes such maps, whatever the layer's own layout is."""
-    logits: Tensor
-    """``(b, classes)``, detached."""
-    candidates: tuple[tuple[str, tuple[int, int, int]], ...]
-    """Modules with a spatial output in order of execution: name and (channels, height, width)."""
-    owners: tuple[str, ...] = ()
-    """All modules that returned the map, the innermost first."""
-    call: int = 1
-    """How many times the layer was called up to the map: shared modules are called several times."""
-    at: Spot | None = None
-    """The layer that was asked for; None where the map is the last spatial one."""
-
-    @property
-    def spot(self) -> Spot:
-        """Where the map is."""
-        return Spot(self.layer, self.call)
 
 
 class Recorder(TorchFunctionMode):

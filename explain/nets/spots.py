@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from explain.nets.layout import Layout, Seen
 from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.outputs import OutputSpec, pick
-from explain.nets.record import Spot
+from explain.nets.traced import Spot
 
 __all__ = ["last_grid"]
 

@@ -15,10 +15,10 @@ from explain.nets.grid import cells_at
 from explain.nets.inputs import Batch
 from explain.nets.outputs import OutputSpec
 from explain.nets.probe import HeadProbe, require_exact
-from explain.nets.record import Spot
 from explain.nets.subject import Subject, as_subject
 from explain.nets.tap import count_calls
 from explain.nets.trace import best_trace, trace
+from explain.nets.traced import Spot
 from explain.saliency.cam import cam_of_trace, checked_batch, join
 from explain.saliency.classes import ClassSpec
 from explain.saliency.fusing import Fusion, fuse

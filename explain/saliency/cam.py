@@ -20,9 +20,9 @@ from explain.errors import InputError, ModelError
 from explain.nets.inputs import Batch, as_batch
 from explain.nets.outputs import OutputSpec
 from explain.nets.probe import HeadProbe, class_weights, folded_weights, require_exact
-from explain.nets.record import Trace
 from explain.nets.subject import Subject, as_subject
 from explain.nets.trace import best_trace, check_finite, trace
+from explain.nets.traced import Trace
 from explain.saliency.classes import ClassSpec
 from explain.saliency.query import Query, Selection
 from explain.types import Saliency

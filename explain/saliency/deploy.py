@@ -20,9 +20,9 @@ from torch.overrides import TorchFunctionMode
 from explain.errors import InputError, ModelError
 from explain.nets.outputs import logits_of
 from explain.nets.probe import class_weights, require_exact
-from explain.nets.record import Trace
 from explain.nets.subject import Subject, as_subject
 from explain.nets.trace import best_trace
+from explain.nets.traced import Trace
 
 __all__ = ["CamModule"]
 

@@ -14,9 +14,9 @@ from explain.nets.inputs import Batch
 from explain.nets.layout import layout_of, noting_layouts
 from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.probe import HeadProbe, class_weights
-from explain.nets.record import Trace
 from explain.nets.tap import cut
 from explain.nets.trace import check_finite
+from explain.nets.traced import Trace
 from explain.saliency.cam import saliency
 from explain.saliency.gradient import METHODS, GradientMethod
 from explain.saliency.query import Query, Selection

@@ -13,9 +13,9 @@ from explain.errors import InputError, ModelError, near
 from explain.nets.inputs import Batch
 from explain.nets.layout import layout_of
 from explain.nets.modes import eval_mode, naming_errors
-from explain.nets.record import Spot, Trace
 from explain.nets.tap import count_calls
 from explain.nets.trace import best_trace, check_finite, trace
+from explain.nets.traced import Spot, Trace
 from explain.saliency.cam import saliency
 from explain.saliency.query import Query, Selection
 from explain.types import Saliency

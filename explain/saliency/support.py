@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from explain.nets.record import Trace
 from explain.nets.subject import load
 from explain.nets.trace import Anatomy, take_apart, trace
+from explain.nets.traced import Trace
 from explain.nets.zoo import ZooRow, fill_random, input_side
 from explain.saliency.attribute import attribute
 from explain.saliency.cam import cam
