@@ -55,6 +55,9 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             print("explain: interrupted; the same command with --resume goes on", file=sys.stderr)
             sys.exit(130)
+        except BrokenPipeError:  # whoever read the output has enough of it (`explain models | head`)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
         except Exception as error:
             if os.environ.get("EXPLAIN_TRACEBACK"):
                 raise

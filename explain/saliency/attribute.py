@@ -9,17 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explain.errors import InputError, ModelError, near
-from explain.maps import Align, Cells
-from explain.nets.grid import cells_at
+from explain.errors import InputError, near
+from explain.maps import Align
 from explain.nets.inputs import Batch
 from explain.nets.outputs import OutputSpec
 from explain.nets.probe import HeadProbe, require_exact
 from explain.nets.subject import Subject, as_subject
-from explain.nets.tap import count_calls
 from explain.nets.trace import best_trace, trace
 from explain.nets.traced import Spot
-from explain.saliency.cam import cam_of_trace, checked_batch, join
+from explain.saliency.cam import aligned, cam_of_trace, check_align, checked_batch, join
 from explain.saliency.classes import ClassSpec
 from explain.saliency.fusing import Fusion, fuse
 from explain.saliency.gradient import METHODS
@@ -137,8 +135,7 @@ def explainer(
         raise InputError("layer=[] names no layer")
     if (augment is not None or (layers is not None and len(layers) > 1)) and align != "grid":
         raise InputError("views and layers are merged on one grid: leave align out, or give one layer and no augment")
-    if align not in ("grid", "receptive-field"):
-        raise InputError(f"unknown alignment {align!r}: use 'grid' or 'receptive-field'")
+    check_align(align)
     part = _part_of(method, layers, fusion, options)
 
     def run(query: Query, batch: Batch) -> Saliency:
@@ -176,26 +173,6 @@ def _normal(inputs: Mapping[str, Any]) -> dict[str, Any]:
         name: value.clone() if isinstance(value, Tensor) and value.is_inference() else value
         for name, value in inputs.items()
     }
-
-
-def aligned(found: Saliency, query: Query, batch: Batch) -> Saliency:
-    """Return maps that know where their cells look, and lie there when they are resized.
-
-    Raises
-    ------
-    ModelError
-        That cannot be followed through the network.
-    """
-    if found.values.shape[2:] == batch.tensor.shape[2:]:  # one value per pixel
-        cells: Cells | None = Cells.tiling(found.input_size, found.input_size)
-    else:
-        model, images = query.subject.model, query.subject.placed(batch.tensor[:1])
-        run = query.first(len(batch.tensor))
-        spot = Spot(found.layer, count_calls(model, found.layer, lambda: run(images)))
-        cells = cells_at(model, images, spot, run)
-    if cells is None:
-        raise ModelError(f"it cannot be followed where the cells of the map at {found.layer!r} look: use align='grid'")
-    return replace(found, cells=cells, align="receptive-field")
 
 
 def known_methods() -> list[str]:

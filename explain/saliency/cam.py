@@ -17,17 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from explain.errors import InputError, ModelError
+from explain.maps import Align, Cells
+from explain.nets.grid import cells_at
 from explain.nets.inputs import Batch, as_batch
 from explain.nets.outputs import OutputSpec
 from explain.nets.probe import HeadProbe, class_weights, folded_weights, require_exact
 from explain.nets.subject import Subject, as_subject
+from explain.nets.tap import count_calls
 from explain.nets.trace import best_trace, check_finite, trace
-from explain.nets.traced import Trace
+from explain.nets.traced import Spot, Trace
 from explain.saliency.classes import ClassSpec
 from explain.saliency.query import Query, Selection
 from explain.types import Saliency
 
-__all__ = ["cam", "cam_of_trace", "exact_weights", "join", "saliency"]
+__all__ = ["aligned", "cam", "cam_of_trace", "exact_weights", "join", "saliency"]
 
 TOLERANCE = 1e-3
 """Residual beyond which a map is refused: rounding gives 1e-7 in float32; half precision is allowed 4 of its ulps."""
@@ -38,6 +41,7 @@ def cam(
     images: Any,
     classes: ClassSpec = "top1",
     *,
+    align: Align = "grid",
     batch_size: int = 32,
     output: OutputSpec = None,
     inputs: Mapping[str, Any] | None = None,
@@ -54,6 +58,9 @@ def cam(
         subject's transform is used).
     classes
         See `explain.saliency.classes.choose_classes`; the classes with the largest logits by default.
+    align
+        ``"receptive-field"``: find out where the map's cells look, and lay maps over the input accordingly when they
+        are resized, shown and turned into boxes; ``"grid"``: cells tile the input. See docs/alignment.md.
     batch_size
         Images per forward pass.
     output
@@ -74,6 +81,7 @@ def cam(
     InputError, DataError
         Unusable images or classes.
     """
+    check_align(align)
     subject = as_subject(model)
     # What is made in the user's own inference mode could take no part in derivatives.
     with torch.inference_mode(False), torch.no_grad():
@@ -93,7 +101,34 @@ def cam(
                 traced = trace(subject.model, placed, spot, run=asked.run, output=output)
             parts.append(cam_of_trace(asked, traced, probe, batch, start))
             start += len(chunk)
-        return join(parts, batch)
+        found = join(parts, batch)
+    return found if align == "grid" else aligned(found, query, batch)
+
+
+def aligned(found: Saliency, query: Query, batch: Batch) -> Saliency:
+    """Return maps that know where their cells look, and lie there when they are resized.
+
+    Raises
+    ------
+    ModelError
+        That cannot be followed through the network.
+    """
+    if found.values.shape[2:] == batch.tensor.shape[2:]:  # one value per pixel
+        cells: Cells | None = Cells.tiling(found.input_size, found.input_size)
+    else:
+        model, images = query.subject.model, query.subject.placed(batch.tensor[:1])
+        run = query.first(len(batch.tensor))
+        spot = Spot(found.layer, count_calls(model, found.layer, lambda: run(images)))
+        cells = cells_at(model, images, spot, run)
+    if cells is None:
+        raise ModelError(f"it cannot be followed where the cells of the map at {found.layer!r} look: use align='grid'")
+    return replace(found, cells=cells, align="receptive-field")
+
+
+def check_align(align: str) -> None:
+    """Refuse an unknown way to lay maps over the input."""
+    if align not in ("grid", "receptive-field"):
+        raise InputError(f"unknown alignment {align!r}: use 'grid' or 'receptive-field'")
 
 
 def checked_batch(images: Any, subject: Subject, batch_size: int) -> Batch:

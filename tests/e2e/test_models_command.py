@@ -1,6 +1,7 @@
 """``explain models`` and ``explain doctor`` on networks with and without exact maps."""
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -139,3 +140,10 @@ def test_a_vision_transformer_with_random_weights_is_judged_by_a_head_that_is_no
     trained = replace(subject, source="file")
     assert "a head of zeros?" in _measure(trained, 1)[0].reason
     assert "class token" in str(list(support_table(subject).columns[1].cells))
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = f"{sys.executable} -m explain models | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""

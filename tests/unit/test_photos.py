@@ -72,13 +72,13 @@ def test_classes_per_photo_go_with_their_photos(subject, paths):
 def test_all_methods_map_the_classes_of_the_first(subject, paths, monkeypatch):
     import explain.localization.photos as photos
 
-    attribute, asked = photos.attribute, []
+    explainer, asked = photos.explainer, []
 
-    def watched(model, images, method, classes, **options):
-        asked.append(classes)
-        return attribute(model, images, method, classes, **options)
+    def watched(model, method, **options):
+        explained = explainer(model, method, **options)
+        return lambda images, classes: asked.append(classes) or explained(images, classes)
 
-    monkeypatch.setattr(photos, "attribute", watched)
+    monkeypatch.setattr(photos, "explainer", watched)
     found = map_photos(subject, paths, "top2", methods=["cam", "gradcam"], batch_size=4)
     first, second = found.maps
     assert (first.method, second.method) == ("cam", "gradcam")

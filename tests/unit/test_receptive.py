@@ -442,3 +442,25 @@ def test_pictures_follow():
 
     assert brightest("grid") == (24, 40)
     assert brightest("receptive-field") == (17, 33)
+
+
+@pytest.mark.parametrize("call", [explain.cam, lambda *a, **k: explain.attribute(*a[:2], "gradcam", **k)])
+def test_maps_are_laid_where_their_cells_look_when_asked(call):
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1), nn.ReLU())
+    net = nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    maps = call(net, images, align="receptive-field")
+    assert maps.align == "receptive-field"
+    assert maps.cells == Cells((0.5, 0.5), (4.0, 4.0))
+    plain = call(net, images)
+    assert plain.cells is None
+    assert torch.equal(maps.values, plain.values)
+    laid = resize_aligned(plain.values, (32, 32), maps.cells, (32, 32))
+    assert torch.equal(maps.resized((32, 32)).values, laid)
+    assert not torch.allclose(laid, plain.resized((32, 32)).values)
+    grid = explain.nets.anatomy(net, (3, 32, 32)).grid
+    assert grid == (8, 8)
+    assert (grid.offset, grid.stride) == ((0.5, 0.5), (4.0, 4.0))
+    with pytest.raises(InputError, match="unknown alignment 'tiles'"):
+        call(net, images, align="tiles")
