@@ -22,7 +22,7 @@ from explain.localization.sweep import threshold_sweep
 from explain.nets.inputs import Batch, stream, suspicion
 from explain.nets.probe import HeadProbe, probe_head, require_exact
 from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import check_finite, trace
+from explain.nets.trace import trace
 from explain.nets.traced import Trace
 from explain.runs import Checkpoint
 from explain.saliency.cam import cam_of_trace
@@ -260,7 +260,6 @@ def _measure(
     for indices, tensor in _batches(subject, data, batch_size, workers, done):
         traced = trace(subject.model, subject.placed(tensor))
         if probe is None:
-            check_finite(traced)
             probe = probe_head(traced.head, traced.map)
             require_exact(probe, traced.layer)
             _check_classes(data, traced.logits.shape[1])

@@ -1,38 +1,37 @@
 """Record a forward pass: which tensor was the last spatial map, what it is called, and what came after it.
 
-Recording rides on the user's own forward pass. A ``TorchFunctionMode`` sees every torch function of this
+Recording rides on the user's own forward pass. A ``TorchFunctionMode`` sees the torch functions of this
 thread, module hooks say whose output a tensor is. Each new spatial tensor ``(b, c, h, w)`` replaces the last
 one, so no more than one activation is held; the calls after the last one are the *head* and can be replayed.
-With ``at`` the map is the output of a named layer, and all after it is the head.
+With ``at`` the map is the output of a named layer, and all after it is the head. Inside modules that are known to
+turn a map into a map (`gives_map`) nothing is looked at, which is most of a network.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode, _push_mode
 
 from explain.errors import ModelError
 from explain.maps import Cells
-from explain.nets.head import Call, Head, Held, Slot, map_tree, needed_calls, symbolic_batch, tree_leaves
+from explain.nets.calls import Call, Held, Slot, map_tree, needed_calls, replayable, tree_leaves
+from explain.nets.head import Head
 from explain.nets.layout import Layout, Seen
-from explain.nets.norms import with_epsilon
+from explain.nets.leaves import gives_map, is_spatial
+from explain.nets.lineage import Lineage
 from explain.nets.outputs import OutputSpec, logits_of
 from explain.nets.receptive import Centres
 from explain.nets.traced import NoHead, Spot, Trace
 
 __all__ = ["Recorder", "recording"]
-
-_RESHAPES = frozenset({"view", "reshape", "expand", "unflatten", "view_as", "resize"})
-_CASTS = frozenset({"float", "double", "half", "bfloat16"})
 
 
 class Recorder(TorchFunctionMode):
@@ -55,9 +54,13 @@ class Recorder(TorchFunctionMode):
         self._image: tuple[int, int] = (1, 1)
         self._seen = Seen((1, 1), 0)
         self._layout: Layout | None = None
-        self._from_images: dict[int, ref[Tensor]] = {}
+        self._lineage = Lineage()
         self._thread = threading.get_ident()
         self._stack: list[str] = []
+        # A layer that is named after a function, and what follows every tensor, need all functions.
+        self._may_rest = on_name is None and not follow and (at is None or ":" not in at.layer)
+        self._resting = False
+        self._rests_on_images = False
         self._alive: list[Any] = []  # keeps ids unique while the head is recorded
         self._slots: dict[int, int] = {}
         self._calls: list[Call] = []
@@ -67,7 +70,7 @@ class Recorder(TorchFunctionMode):
         self._name = ""
         self._candidates: dict[str, tuple[int, int, int]] = {}
         self._owners: list[str] = []
-        self._calls_of: Counter[str] = Counter()
+        self._calls_of: defaultdict[str, int] = defaultdict(int)
 
     # --- torch functions ------------------------------------------------------------------------------
 
@@ -82,35 +85,17 @@ class Recorder(TorchFunctionMode):
         if self._centres is not None:
             self._centres.note(func, args, kwargs, result)
         if isinstance(result, Tensor):
-            self._note_source(args, kwargs, (result,))
-            if _is_spatial(result) and not self._reached:
+            self._lineage.note(args, kwargs, (result,))
+            if is_spatial(result) and not self._reached:
                 return self._new_map(func, args, result)
             if self._map is not None:
                 self._record(func, args, kwargs, (result,), single=True)
         elif isinstance(result, (tuple, list)) and any(isinstance(r, Tensor) for r in result):
-            self._note_source(args, kwargs, tuple(result))
+            self._lineage.note(args, kwargs, tuple(result))
             self._record(func, args, kwargs, tuple(result), single=False)
         elif getattr(func, "__name__", "") == "__setitem__":  # works in place and returns nothing
             self._record(func, args, kwargs, (), single=False)
         return result
-
-    def _note_source(self, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Any, ...]) -> None:
-        """Note whether results were computed from the images: such a tensor beside the map is no constant."""
-        if self._comes_from_images(args) or (kwargs and self._comes_from_images(tuple(kwargs.values()))):
-            for result in results:
-                if isinstance(result, Tensor):
-                    self._from_images[id(result)] = ref(result)
-
-    def _comes_from_images(self, values: tuple[Any, ...] | list[Any]) -> bool:
-        known = self._from_images
-        for value in values:
-            if isinstance(value, Tensor):
-                found = known.get(id(value))
-                if found is not None and found() is value:
-                    return True
-            elif isinstance(value, (tuple, list)) and self._comes_from_images(value):
-                return True
-        return False
 
     def _new_map(self, func: Any, args: tuple[Any, ...], result: Tensor) -> Tensor:
         last = self._map
@@ -119,7 +104,6 @@ class Recorder(TorchFunctionMode):
         name = f"{base}:{getattr(func, '__name__', 'function').rstrip('_')}"
         self._calls_of[name] += 1
         self._start(result)
-        self._owners.clear()
         result = self._set_name(name)
         if self._is_wanted(name):
             self._layout = self._seen.layout(result.shape)
@@ -134,6 +118,7 @@ class Recorder(TorchFunctionMode):
     def _start(self, feature_map: Tensor) -> None:
         """Take a tensor for the map: what comes after it is the head."""
         self._map = feature_map
+        self._owners.clear()
         self._calls.clear()
         self._alive.clear()
         self._slots = {id(feature_map): 0}
@@ -148,13 +133,7 @@ class Recorder(TorchFunctionMode):
             self._value = self._map.detach().clone() if self._map is not None else None
 
     def _record(
-        self,
-        func: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        results: tuple[Any, ...],
-        *,
-        single: bool,
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Any, ...], *, single: bool
     ) -> None:
         inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         if not any(id(value) in self._slots for value in inputs):
@@ -164,47 +143,58 @@ class Recorder(TorchFunctionMode):
         def template(value: Any) -> Any:
             if isinstance(value, Tensor) and id(value) in self._slots:
                 return Slot(self._slots[id(value)])
-            if isinstance(value, Tensor) and self._comes_from_images((value,)):
+            if isinstance(value, Tensor) and self._lineage.has((value,)):
                 return Held(value.detach())
             return value.detach() if isinstance(value, Tensor) else value
 
-        name = getattr(func, "__name__", "")
-        if name == "squeeze" and len(args) == 1 and not kwargs:
-            args = (args[0], tuple(axis for axis in range(args[0].ndim) if args[0].shape[axis] == 1))
-        if name == "rms_norm":
-            args, kwargs = with_epsilon(args, kwargs)
-        args = map_tree(args, template)
-        if name in _RESHAPES:
-            args = symbolic_batch(args, batch)
-        if name in _CASTS:
-            func, args, kwargs = Tensor.clone, args[:1], {}
+        func, args, kwargs = replayable(func, args, kwargs, batch)
         numbers = tuple(
             self._count + 1 + place if isinstance(result, Tensor) else None for place, result in enumerate(results)
         )
         self._count += len(results)
-        self._calls.append(Call(func, args, map_tree(kwargs, template), numbers, single))
+        self._calls.append(Call(func, map_tree(args, template), map_tree(kwargs, template), numbers, single))
         self._alive.append(results)
         self._slots.update({id(result): n for result, n in zip(results, numbers, strict=True) if n is not None})
 
     # --- modules --------------------------------------------------------------------------------------
 
-    def enter_module(self, name: str, inputs: Any) -> None:
-        """Note that the forward of module ``name`` begins (called by a hook)."""
-        if threading.get_ident() != self._thread:
+    def enter_pass(self, inputs: Any) -> None:
+        """Note that a forward pass of the network begins, with all its inputs (called by a hook)."""
+        if not self.here:
             return
-        if not name:  # a new forward pass
-            self._calls_of.clear()
-            self._from_images.clear()
-            self._reached = False
-            given = [value for value in tree_leaves(inputs) if isinstance(value, Tensor)]
-            self._from_images.update((id(value), ref(value)) for value in given)
-            images = next((value for value in given if value.ndim == 4 and value.is_floating_point()), None)
-            if images is not None:
-                self._image = (images.shape[2], images.shape[3])
-                self._seen = Seen(self._image, len(images))
-                if self._centres is not None:
-                    self._centres.start(images)
+        self._calls_of.clear()
+        self._reached = False
+        given = [value for value in tree_leaves(inputs) if isinstance(value, Tensor)]
+        self._lineage.start(given)
+        images = next((value for value in given if value.ndim == 4 and value.is_floating_point()), None)
+        if images is not None:
+            self._image = (images.shape[2], images.shape[3])
+            self._seen = Seen(self._image, len(images))
+            if self._centres is not None:
+                self._centres.start(images)
+        self._stack.append("")
+
+    def enter_module(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Note that the forward of module ``name`` begins (called by a hook), and do not look inside it if it rests.
+
+        Its output says all where it turns a map into a map.
+        """
+        if not self.here:
+            return
         self._stack.append(name)
+        if self._may_rest and not self._reached and _get_current_function_mode() is self:
+            _pop_mode()
+            self._resting = gives_map(module, inputs)
+            if not self._resting:
+                _push_mode(self)
+            elif self._lineage.has(inputs):
+                self._rests_on_images = True
+
+    def wake(self) -> None:
+        """See torch functions again."""
+        if self._resting:
+            self._resting = self._rests_on_images = False
+            _push_mode(self)
 
     @property
     def here(self) -> bool:
@@ -213,14 +203,31 @@ class Recorder(TorchFunctionMode):
 
     def leave_module(self, name: str, output: Any) -> None:
         """Note that module ``name`` returned ``output`` (None: it raised); it owns the map if it returned it."""
-        if threading.get_ident() != self._thread:
+        if not self.here:
             return
         while self._stack and self._stack.pop() != name:
             pass  # modules left by an exception before their hooks could say so
         self._calls_of[name] += 1
+        if self._resting:
+            if isinstance(output, Tensor) and is_spatial(output):
+                if self._rests_on_images:
+                    self._lineage.add(output)
+                self._start(output)
+            self.wake()
         if self._reached or not name or not isinstance(output, Tensor):
             return
-        layout = self._seen.note(output.shape) if self._at is not None else None
+        if self._at is not None:
+            self._note_wanted(name, output)
+        if not self._reached and output is self._map:
+            self._set_name(name)
+            self._owners.append(name)
+            with torch._C.DisableTorchFunction():  # to read a shape is no part of the pass
+                channels, height, width = output.shape[1:]
+            self._candidates[name] = (channels, height, width)
+
+    def _note_wanted(self, name: str, output: Tensor) -> None:
+        """Keep the output if it is the one that was asked for; its layout depends on what was seen before it."""
+        layout = self._seen.note(output.shape)
         if self._is_wanted(name):
             self._layout = layout
             if output is not self._map:
@@ -228,11 +235,6 @@ class Recorder(TorchFunctionMode):
             self._owners.append(name)
             self._name = name
             self._fix()
-        elif output is self._map:
-            self._set_name(name)
-            self._owners.append(name)
-            channels, height, width = output.shape[1:]
-            self._candidates[name] = (channels, height, width)
 
     def _set_name(self, name: str) -> Tensor:
         """Name the map, and let the one who listens put another tensor in its place."""
@@ -324,7 +326,7 @@ def recording(
 
     def entering(module: nn.Module, args: Any) -> None:
         if module in names:
-            recorder.enter_module(names[module], ())
+            recorder.enter_module(names[module], module, args)
 
     def leaving(module: nn.Module, args: Any, output: Any) -> None:
         if module in names:
@@ -335,7 +337,7 @@ def recording(
         stack.callback(register_module_forward_pre_hook(entering).remove)
         stack.callback(register_module_forward_hook(leaving, always_call=True).remove)
         before = model.register_forward_pre_hook(
-            lambda module, args, kwargs: recorder.enter_module("", (args, kwargs)), with_kwargs=True
+            lambda module, args, kwargs: recorder.enter_pass((args, kwargs)), with_kwargs=True
         )
         stack.callback(before.remove)
         after = model.register_forward_hook(
@@ -343,11 +345,5 @@ def recording(
         )
         stack.callback(after.remove)
         stack.enter_context(recorder)
+        stack.callback(recorder.wake)  # an interrupt inside a module calls no hook
         yield recorder
-
-
-def _is_spatial(value: Tensor) -> bool:
-    if value.ndim != 4:
-        return False
-    _, _, height, width = value.shape
-    return height > 1 and width > 1 and value.is_floating_point()

@@ -98,12 +98,14 @@ def trace(
     Raises
     ------
     ModelError
-        The model is no image classifier that can be traced; the message says why.
+        The model is no image classifier that can be traced, or the map holds NaN or infinity; the message says why.
     """
     with eval_mode(model), torch.inference_mode(False), torch.no_grad():
         with recording(model, at=at) as recorder, naming_errors(images):
             result = run(images) if run is not None else model(images.clone())  # it may work in place on them
-        return recorder.trace(result, output)
+        traced = recorder.trace(result, output)
+        check_finite(traced)
+        return traced
 
 
 def best_trace(
@@ -138,7 +140,6 @@ def best_trace(
         if found is None:
             raise error from None
     else:
-        check_finite(traced)
         probe = probe_head(traced.head, traced.map)
         if probe.exact or (probe.pools and not probe.fault):
             return traced, probe

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from explain.errors import InputError, ModelError, RunError
-from explain.nets.head import map_tree
+from explain.nets.calls import map_tree
 
 __all__ = ["Training", "fine_tune", "warm_cosine"]
 

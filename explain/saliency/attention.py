@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from explain.errors import InputError, ModelError
-from explain.nets.head import map_tree, tree_leaves
+from explain.nets.calls import map_tree, tree_leaves
 from explain.nets.modes import eval_mode
 from explain.saliency.attending import AttentionMode, check_attention, recorded_attention
 

@@ -13,17 +13,15 @@ from explain.errors import InputError, near
 from explain.maps import Align
 from explain.nets.inputs import Batch
 from explain.nets.outputs import OutputSpec
-from explain.nets.probe import HeadProbe, require_exact
+from explain.nets.probe import require_exact
 from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import best_trace, trace
-from explain.nets.traced import Spot
-from explain.saliency.cam import aligned, cam_of_trace, check_align, checked_batch, join
+from explain.saliency.cam import BestLayer, aligned, by_chunks, cam_of_trace, check_align, checked_batch
 from explain.saliency.classes import ClassSpec
 from explain.saliency.fusing import Fusion, fuse
 from explain.saliency.gradient import METHODS
 from explain.saliency.maps import MethodSpec, find_gradient_method, gradient_of_layers, gradient_of_trace
 from explain.saliency.others import OTHERS, other_maps
-from explain.saliency.query import Query
+from explain.saliency.query import Query, query_of
 from explain.types import Saliency
 
 __all__ = ["attribute", "explainer", "known_methods", "method_name"]
@@ -139,20 +137,13 @@ def explainer(
     part = _part_of(method, layers, fusion, options)
 
     def run(query: Query, batch: Batch) -> Saliency:
-        """Explain a batch chunk by chunk."""
-        parts: list[Saliency] = []
-        start, total = 0, len(batch.tensor)
-        for chunk in batch.tensor.split(batch_size):
-            asked = query.part(start, len(chunk), total)
-            parts.append(part(asked, subject.placed(chunk), batch, start))
-            start += len(chunk)
-        return join(parts, batch)
+        return by_chunks(query, batch, batch_size, lambda asked, chunk, start: part(asked, chunk, batch, start))
 
     def explained(images: Any, classes: ClassSpec = "top1") -> Saliency:
         # What is made in the user's own inference mode could take no part in derivatives.
         with torch.inference_mode(False), torch.no_grad():
             batch = checked_batch(images, subject, batch_size)
-            query = Query(subject, classes, output, _normal(inputs or {}), image_name)
+            query = query_of(subject, classes, output, inputs, image_name)
             if augment is None:
                 found = run(query, batch)
                 return found if align == "grid" else aligned(found, query, batch)
@@ -166,13 +157,6 @@ def explainer(
             )
 
     return explained
-
-
-def _normal(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.clone() if isinstance(value, Tensor) and value.is_inference() else value
-        for name, value in inputs.items()
-    }
 
 
 def known_methods() -> list[str]:
@@ -212,7 +196,7 @@ def _part_of(
     if options:
         raise InputError(f"method {method!r} takes no options, got {', '.join(options)}")
     if layers is None:
-        return _AtBestLayer(method)
+        return _at_best_layer(method)
     if method in ("cam", "auto"):
         raise InputError(
             "an exact class activation map is of the last map, which tracing finds: leave layer out, or use"
@@ -226,25 +210,16 @@ def _part_of(
     return at_layers
 
 
-class _AtBestLayer:
-    """Explains chunk after chunk at the layer that the first one was found to be best explained at."""
+def _at_best_layer(method: MethodSpec) -> Part:
+    """Return the function that explains chunk after chunk at the layer that is found with the first."""
+    best = BestLayer()
 
-    def __init__(self, method: MethodSpec) -> None:
-        self._method = method
-        self._seen: tuple[Spot | None, HeadProbe] | None = None
-
-    def __call__(self, query: Query, images: Tensor, batch: Batch, start: int) -> Saliency:
-        model = query.subject.model
-        if self._seen is None:
-            traced, probe = best_trace(
-                model, images, run=query.run, first=query.first(len(images)), output=query.output
-            )
-            self._seen = traced.at, probe
-        else:
-            spot, probe = self._seen
-            traced = trace(model, images, spot, run=query.run, output=query.output)
-        if self._method == "cam" or (self._method == "auto" and probe.exact):
+    def part(query: Query, images: Tensor, batch: Batch, start: int) -> Saliency:
+        traced, probe = best.trace(query, images)
+        if method == "cam" or (method == "auto" and probe.exact):
             require_exact(probe, traced.layer)
             return cam_of_trace(query, traced, probe, batch, start)
-        method = find_gradient_method("gradcam" if self._method == "auto" else self._method)
-        return gradient_of_trace(query, traced, probe, method, batch, start)
+        found = find_gradient_method("gradcam" if method == "auto" else method)
+        return gradient_of_trace(query, traced, probe, found, batch, start)
+
+    return part

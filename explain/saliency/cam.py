@@ -9,7 +9,7 @@ classes of the batch; weights come from derivatives of the head alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +24,13 @@ from explain.nets.outputs import OutputSpec
 from explain.nets.probe import HeadProbe, class_weights, folded_weights, require_exact
 from explain.nets.subject import Subject, as_subject
 from explain.nets.tap import count_calls
-from explain.nets.trace import best_trace, check_finite, trace
+from explain.nets.trace import best_trace, trace
 from explain.nets.traced import Spot, Trace
 from explain.saliency.classes import ClassSpec
-from explain.saliency.query import Query, Selection
+from explain.saliency.query import Query, Selection, query_of
 from explain.types import Saliency
 
-__all__ = ["aligned", "cam", "cam_of_trace", "exact_weights", "join", "saliency"]
+__all__ = ["BestLayer", "aligned", "by_chunks", "cam", "cam_of_trace", "exact_weights", "join", "saliency"]
 
 TOLERANCE = 1e-3
 """Residual beyond which a map is refused: rounding gives 1e-7 in float32; half precision is allowed 4 of its ulps."""
@@ -86,23 +86,44 @@ def cam(
     # What is made in the user's own inference mode could take no part in derivatives.
     with torch.inference_mode(False), torch.no_grad():
         batch = checked_batch(images, subject, batch_size)
-        query = Query(subject, classes, output, inputs or {}, image_name)
-        parts: list[Saliency] = []
-        probe, spot, start = None, None, 0
-        for chunk in batch.tensor.split(batch_size):
-            asked = query.part(start, len(chunk), len(batch.tensor))
-            placed = subject.placed(chunk)
-            if probe is None:
-                first = asked.first(len(placed))
-                traced, probe = best_trace(subject.model, placed, run=asked.run, first=first, output=output)
-                require_exact(probe, traced.layer)
-                spot = traced.at
-            else:
-                traced = trace(subject.model, placed, spot, run=asked.run, output=output)
-            parts.append(cam_of_trace(asked, traced, probe, batch, start))
-            start += len(chunk)
-        found = join(parts, batch)
+        query = query_of(subject, classes, output, inputs, image_name)
+        best = BestLayer()
+
+        def part(asked: Query, chunk: Tensor, start: int) -> Saliency:
+            traced, probe = best.trace(asked, chunk)
+            require_exact(probe, traced.layer)
+            return cam_of_trace(asked, traced, probe, batch, start)
+
+        found = by_chunks(query, batch, batch_size, part)
     return found if align == "grid" else aligned(found, query, batch)
+
+
+class BestLayer:
+    """Traces chunk after chunk at the layer that the first one was found to be best explained at."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[Spot | None, HeadProbe] | None = None
+
+    def trace(self, query: Query, images: Tensor) -> tuple[Trace, HeadProbe]:
+        """Return the trace of a forward pass on images, and what the head was found to be with the first ones."""
+        model = query.subject.model
+        if self._seen is None:
+            first = query.first(len(images))
+            traced, probe = best_trace(model, images, run=query.run, first=first, output=query.output)
+            self._seen = traced.at, probe
+            return traced, probe
+        spot, probe = self._seen
+        return trace(model, images, spot, run=query.run, output=query.output), probe
+
+
+def by_chunks(query: Query, batch: Batch, batch_size: int, part: Callable[[Query, Tensor, int], Saliency]) -> Saliency:
+    """Explain a batch some images at a time; ``part(query, images, start)`` explains those from ``start`` on."""
+    parts: list[Saliency] = []
+    start, total = 0, len(batch.tensor)
+    for chunk in batch.tensor.split(batch_size):
+        parts.append(part(query.part(start, len(chunk), total), query.subject.placed(chunk), start))
+        start += len(chunk)
+    return join(parts, batch)
 
 
 def aligned(found: Saliency, query: Query, batch: Batch) -> Saliency:
@@ -143,7 +164,6 @@ def checked_batch(images: Any, subject: Subject, batch_size: int) -> Batch:
 
 def cam_of_trace(query: Query, traced: Trace, probe: HeadProbe, batch: Batch, start: int = 0) -> Saliency:
     """Return the exact CAM of a recorded forward pass whose head was probed and found exact."""
-    check_finite(traced)
     logits = traced.logits.float()
     selection = query.select(logits)
     if selection.function is not None:

@@ -15,7 +15,6 @@ from explain.nets.layout import layout_of, noting_layouts
 from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.probe import HeadProbe, class_weights
 from explain.nets.tap import cut
-from explain.nets.trace import check_finite
 from explain.nets.traced import Trace
 from explain.saliency.cam import saliency
 from explain.saliency.gradient import METHODS, GradientMethod
@@ -46,7 +45,6 @@ def gradient_of_trace(
     query: Query, traced: Trace, probe: HeadProbe, method: GradientMethod, batch: Batch, start: int = 0
 ) -> Saliency:
     """Return a method's maps at the traced layer; closed forms where the head is affine in the map's mean."""
-    check_finite(traced)
     logits, feature_map = traced.logits.float(), traced.map.float()
     selection = refine(method, query.select(logits), logits)
     if method.closed is not None and probe.exact and not probe.folded and selection.function is None:

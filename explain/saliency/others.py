@@ -14,7 +14,7 @@ from explain.nets.inputs import Batch
 from explain.nets.layout import layout_of
 from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.tap import count_calls
-from explain.nets.trace import best_trace, check_finite, trace
+from explain.nets.trace import best_trace, trace
 from explain.nets.traced import Spot, Trace
 from explain.saliency.cam import saliency
 from explain.saliency.query import Query, Selection
@@ -203,7 +203,6 @@ def _traced(query: Query, images: Tensor, layer: str | None) -> tuple[Trace, Sel
     else:
         call = count_calls(model, layer, lambda: query.run(images))
         traced = trace(model, images, Spot(layer, call), run=query.run, output=query.output)
-    check_finite(traced)
     return traced, query.select(traced.logits.float())
 
 

@@ -15,7 +15,7 @@ from explain.nets.outputs import OutputSpec, logits_of, pick
 from explain.nets.subject import Subject
 from explain.saliency.classes import ClassSpec, choose_classes
 
-__all__ = ["Query", "Selection"]
+__all__ = ["Query", "Selection", "query_of"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,21 @@ class Query:
         logits = logits_of(picked) if not isinstance(picked, Tensor) or picked.ndim != 1 else picked[:, None]
         check_names(self.subject, logits)
         return Selection(choose_classes(spec, logits, self.subject))
+
+
+def query_of(
+    subject: Subject,
+    classes: ClassSpec,
+    output: OutputSpec = None,
+    inputs: Mapping[str, Any] | None = None,
+    image_name: str | None = None,
+) -> Query:
+    """Return a query; further inputs that were made in inference mode are copied, so that they can take part."""
+    normal = {
+        name: value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+        for name, value in (inputs or {}).items()
+    }
+    return Query(subject, classes, output, normal, image_name)
 
 
 def check_names(subject: Subject, logits: Tensor) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from explain.errors import ModelError
-from explain.nets.head import tree_leaves
+from explain.nets.calls import tree_leaves
 
 __all__ = ["Door", "ReluModules", "lrp_chain", "lrp_rules", "relu_modules", "twin_of"]
 

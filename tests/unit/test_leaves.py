@@ -1,0 +1,147 @@
+"""Modules that the recorder does not look into: it foretells that they give a map, and misses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _len_torch_function_stack
+from torchvision import models
+
+from explain.nets import record
+from explain.nets.leaves import gives_map, is_spatial
+from explain.nets.record import recording
+from explain.nets.trace import trace
+
+sizes = st.integers(1, 9)
+pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    sizes, sizes, st.sampled_from(["conv", "max", "average"]), pairs, pairs, st.tuples(*[st.integers(0, 2)] * 2),
+    st.tuples(*[st.integers(1, 2)] * 2), st.booleans(),
+)  # fmt: skip
+def test_windows_are_foretold(
+    height: int, width: int, kind: str, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
+    dilation: tuple[int, int], ceil: bool,
+) -> None:  # fmt: skip
+    value = torch.randn(2, 3, height, width)
+    padding = tuple(min(p, k // 2) for p, k in zip(padding, kernel, strict=True))  # type: ignore[assignment]
+    module: nn.Module
+    if kind == "conv":
+        module = nn.Conv2d(3, 2, kernel, stride, padding, dilation)
+    elif kind == "max":
+        module = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil)
+    else:
+        module = nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil)
+    try:
+        found = module(value)
+    except RuntimeError:  # the window is larger than the input: nothing to foretell
+        return
+    foretold = gives_map(module, (value,))
+    # Rounding up may give one more row than is foretold: then the module is looked into, as any other.
+    assert foretold == is_spatial(found) or (ceil and not foretold) or not is_spatial(value)
+    assert not foretold or is_spatial(found)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.ReLU(inplace=True), nn.SiLU(), nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.LayerNorm([5, 4]), nn.Linear(4, 2)],
+)
+def test_modules_that_keep_the_shape_give_maps(module: nn.Module) -> None:
+    value = torch.randn(2, 3, 5, 4)
+    assert gives_map(module, (value,)) and is_spatial(module(value))
+
+
+def hooked(module: nn.Module) -> nn.Module:
+    module.register_forward_hook(lambda *_: None)
+    return module
+
+
+class Own(nn.ReLU):
+    """A subclass, which may do anything."""
+
+
+def replaced() -> nn.Module:
+    module = nn.ReLU()
+    module.forward = lambda input: input.mean((2, 3))  # type: ignore[method-assign]
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "value"),
+    [
+        (hooked(nn.ReLU()), torch.randn(2, 3, 5, 4)),
+        (Own(), torch.randn(2, 3, 5, 4)),
+        (replaced(), torch.randn(2, 3, 5, 4)),
+        (nn.ReLU(), torch.randn(2, 3)),
+        (nn.ReLU(), torch.randn(2, 3, 1, 4)),
+        (nn.Linear(4, 1), torch.randn(2, 3, 5, 4)),
+        (nn.MaxPool2d(2, return_indices=True), torch.randn(2, 3, 8, 8)),
+        (nn.Conv2d(3, 2, (5, 4)), torch.randn(2, 3, 5, 4)),
+        (nn.Conv2d(3, 2, 2, padding="valid"), torch.randn(2, 3, 5, 4)),
+        (nn.AdaptiveAvgPool2d(2), torch.randn(2, 3, 5, 4)),
+    ],
+)
+def test_others_are_looked_into(module: nn.Module, value: Tensor) -> None:
+    assert not gives_map(module, (value,))
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v2", "densenet121", "squeezenet1_1", "convnext_tiny", "swin_t"]
+)
+def test_nothing_is_missed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, images = models.get_model(name, weights=None).eval(), torch.randn(2, 3, 64, 64)
+    found = trace(model, images)
+    monkeypatch.setattr(record, "gives_map", lambda module, inputs: False)
+    expected = trace(model, images)
+    assert torch.equal(found.map, expected.map) and torch.equal(found.logits, expected.logits)
+    kept = ("layer", "owners", "candidates", "call", "at")
+    assert [getattr(found, key) for key in kept] == [getattr(expected, key) for key in kept]
+    assert [call.function for call in found.head.calls] == [call.function for call in expected.head.calls]
+
+
+class Noting(TorchFunctionMode):
+    """A mode of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+
+def failing(kind: type[BaseException]) -> Callable[..., Tensor]:
+    def run(*_: object) -> Tensor:
+        raise kind("stopped")
+
+    return run
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_an_error_inside_a_module_leaves_no_mode_behind(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    monkeypatch.setattr(nn.Conv2d, "forward", failing(kind))
+    with Noting() as outer:
+        with pytest.raises(kind), recording(model):
+            model(torch.randn(1, 3, 9, 9))
+        assert _get_current_function_mode() is outer
+    assert _len_torch_function_stack() == 0
+
+
+def test_functions_of_the_user_are_seen_by_a_mode_of_the_user() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    with Noting() as mode:
+        trace(model, torch.randn(1, 3, 9, 9))
+    assert "conv2d" in mode.seen and "relu" in mode.seen
