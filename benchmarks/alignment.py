@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 import explain
 from explain.data import as_localization
@@ -28,8 +27,8 @@ from explain.localization.boxes import image_maps
 from explain.localization.metrics import best_ious
 from explain.localization.sweep import threshold_sweep
 from explain.maps import Cells
+from explain.nets.grid import cells_at
 from explain.nets.inputs import stream
-from explain.nets.receptive import Centres
 from explain.nets.subject import Subject
 from explain.nets.trace import trace
 from explain.types import LocalizationSet
@@ -50,21 +49,6 @@ COLUMNS = (
     "network,input,grid,offset,stride,shift,subset,n,score,tiled,aligned,difference,low,high,"
     "threshold_tiled,threshold_aligned"
 ).split(",")
-
-
-class _Following(TorchFunctionMode):
-    """Tells `Centres` of each call."""
-
-    def __init__(self, centres: Centres) -> None:
-        super().__init__()
-        self._centres = centres
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self._centres.note(func, args, kwargs, result)
-        return result
 
 
 @dataclass(frozen=True)
@@ -92,13 +76,10 @@ def run_network(name: str, weights: Path, size: int, data: LocalizationSet, keep
     file = NETWORKS[name]
     subject = explain.load(name, input_size=size, weights="DEFAULT" if file is None else weights / file)
     first = torch.zeros(1, 3, size, size)
-    centres = Centres()
-    centres.start(first)
-    with _Following(centres):
-        traced = trace(subject.model, first)
-        cells = centres.of(traced.map)
+    spot = trace(subject.model, first).spot
+    cells = cells_at(subject.model, first, spot)
     if cells is None:
-        raise SystemExit(f"{name}: it is not known where the cells of {traced.layer} look")
+        raise SystemExit(f"{name}: it is not known where the cells of {spot.layer} look")
     path = kept_maps(keep, name, size, data) if keep is not None else None
     if path is not None and path.is_file():
         return Run(np.load(path)["values"], cells, subject)

@@ -4,25 +4,23 @@
 
 Blocks of photos go through both in turn, in one process: the network alone under ``inference_mode`` on batches of
 `explain.localization.photos.read_ahead`, and the job behind ``explain image`` without pictures (reading, transform,
-forward, maps, boxes, arrays, JSON). Which goes first alternates. The ratio is the median over blocks; its interval
-(95 %) is a bootstrap of that median. Pictures are timed apart, on the first block.
+forward, maps, boxes, arrays, JSON). Which goes first alternates; see `timing`. Pictures are timed apart, on the first
+block. The row goes to ``benchmarks/results/throughput.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import resource
-import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from timing import HERE, Row, commit, device_name, paired, peak_of, ratio, today, write_rows
 
 import explain
 from explain.cli.image import find_images
@@ -30,110 +28,69 @@ from explain.localization.photo_run import draw_pictures, write_photo_run
 from explain.localization.photos import map_photos, read_ahead
 from explain.nets.subject import Subject
 
-COLUMNS = (
-    "name,case,baseline,seconds,baseline_seconds,ratio,low,high,peak_mb,n,device,threads,versions,commit,date".split(
-        ","
-    )
-)
-RESULTS = Path(__file__).parent / "results" / "throughput.csv"
+RESULTS = HERE / "results" / "throughput.csv"
 
 
-def plain(subject: Subject, paths: Sequence[Path], batch_size: int, workers: int) -> None:
+def plain(subject: Subject, paths: Sequence[Path], o: argparse.Namespace) -> None:
+    """Run the network alone over the loader."""
     subject.model.eval()
     with torch.inference_mode():
-        for _, batch in read_ahead(paths, subject.transform, batch_size=batch_size, workers=workers):
+        for _, batch in read_ahead(paths, subject.transform, batch_size=o.batch_size, workers=o.workers):
             subject.model(subject.placed(batch.tensor))
-    settle(subject)
 
 
-def job(subject: Subject, paths: Sequence[Path], batch_size: int, workers: int, classes: str, folder: Path) -> dict:
-    found = map_photos(subject, paths, classes, batch_size=batch_size, workers=workers)
-    run = write_photo_run(folder, found, paths, {"model": {"name": subject.name}, "classes": classes})
-    settle(subject)
-    return run
+def job(subject: Subject, paths: Sequence[Path], o: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run the job behind ``explain image``, without pictures."""
+    found = map_photos(subject, paths, o.classes, batch_size=o.batch_size, workers=o.workers)
+    return write_photo_run(folder, found, paths, {"model": {"name": subject.name}, "classes": o.classes})
 
 
-def settle(subject: Subject) -> None:
-    if subject.device.type == "cuda":
-        torch.cuda.synchronize(subject.device)
-
-
-def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def measure(subject: Subject, paths: Sequence[Path], options: argparse.Namespace) -> tuple[np.ndarray, float]:
-    """Return seconds (blocks, 2) of the forward pass and of the job, and the seconds of one block's pictures."""
-    blocks = [paths[start : start + options.block] for start in range(0, len(paths), options.block)]
-    blocks = [block for block in blocks if len(block) == options.block] or blocks
-    seconds = np.zeros((len(blocks), 2))
+def measure(subject: Subject, paths: Sequence[Path], o: argparse.Namespace) -> Row:
+    """Return the row of the CSV; pictures are timed and printed apart."""
+    blocks = [paths[start : start + o.block] for start in range(0, len(paths) - o.block + 1, o.block)] or [paths]
+    settle = torch.cuda.synchronize if subject.device.type == "cuda" else lambda: None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        calls = (
-            lambda block: plain(subject, block, options.batch_size, options.workers),
-            lambda block: job(subject, block, options.batch_size, options.workers, options.classes, folder),
-        )
-        for call in calls:  # allocators, kernels, lazy imports
-            call(blocks[0])
-        for number, block in enumerate(blocks):
-            for which in (0, 1) if number % 2 else (1, 0):
-                seconds[number, which] = timed(lambda call=calls[which], block=block: call(block))
-        run = job(subject, blocks[0], options.batch_size, options.workers, options.classes, folder)
-        pictures = timed(lambda: draw_pictures(folder, run))
-    return seconds, pictures / len(blocks[0])
+        turns = {"job": 0, "plain": 0}
 
+        def block_of(which: str) -> Sequence[Path]:
+            """The first run of each, to warm up, is on the first block; then both go through the blocks."""
+            turn = turns[which]
+            turns[which] += 1
+            return blocks[max(0, turn - 1)]
 
-def interval(ratios: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
-    generator = np.random.default_rng(0)
-    medians = np.median(generator.choice(ratios, (draws, len(ratios))), axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return float(low), float(high)
+        def progress(_: str, done: int) -> None:
+            print(f"block {done} of {len(blocks)}", file=sys.stderr, flush=True)
 
-
-def peak_mb(subject: Subject) -> float:
-    if subject.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(subject.device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def row(subject: Subject, seconds: np.ndarray, options: argparse.Namespace, photos: int) -> dict[str, object]:
-    ratios = seconds[:, 1] / seconds[:, 0]
-    low, high = interval(ratios)
-    device = torch.cuda.get_device_name(subject.device) if subject.device.type == "cuda" else "cpu"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "name": "explain image",
-        "case": f"{subject.name} {options.classes} batch {options.batch_size} x {photos} photos",
-        "baseline": "inference_mode forward over the same loader",
-        "seconds": round(float(seconds[:, 1].sum()), 3),
-        "baseline_seconds": round(float(seconds[:, 0].sum()), 3),
-        "ratio": round(float(np.median(ratios)), 4),
-        "low": round(low, 4),
-        "high": round(high, 4),
-        "peak_mb": round(peak_mb(subject)),
-        "n": len(ratios),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "versions": f"torch {torch.__version__}, explain {version('explain-nets')}, pillow {version('pillow')}",
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def append(path: Path, found: dict[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(found)
+        seconds = paired(
+            {"job": lambda: job(subject, block_of("job"), o, folder)},
+            lambda: plain(subject, block_of("plain"), o),
+            lambda _: len(blocks),
+            settle,
+            progress,
+        )["job"]
+        peak = peak_of(lambda: job(subject, blocks[0], o, folder), subject.device)
+        run = job(subject, blocks[0], o, folder)
+        start = time.perf_counter()
+        draw_pictures(folder, run)
+        each = (time.perf_counter() - start) / len(blocks[0])
+    print(f"pictures, apart: {1000 * each:.0f} ms per photo (a sheet, the photo, an overlay per class)")
+    own, base = (float(value) for value in seconds.sum(0))
+    middle, low, high = ratio(seconds)
+    photos = len(blocks) * len(blocks[0])
+    print(f"maps, boxes and JSON: {1000 * own / photos:.0f} ms per photo, the network alone {1000 * base / photos:.0f}")
+    return Row(
+        f"throughput explain image {subject.name} {o.classes}",
+        f"{photos} photos, batch {o.batch_size}",
+        "plain forward over the same loader",
+        own, base, middle, low, high, peak, len(seconds), device_name(subject.device), torch.get_num_threads(),
+        f"torch {torch.__version__}, pillow {version('pillow')}", commit(), today(),
+    )  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("images", nargs="+", help="files, folders or globs")
     parser.add_argument("--weights", default="DEFAULT")
@@ -144,14 +101,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    subject = explain.load(options.model, weights=options.weights, device=options.device)
-    paths = find_images(options.images)[: options.photos]
-    seconds, pictures = measure(subject, paths, options)
-    found = row(subject, seconds, options, len(paths))
-    append(options.out, found)
-    print(", ".join(f"{key} {found[key]}" for key in ("case", "ratio", "low", "high", "n", "seconds", "threads")))
-    print(f"pictures, apart: {1000 * pictures:.0f} ms per photo (a sheet, the photo, an overlay per class)")
+    o = parser.parse_args()
+    subject = explain.load(o.model, weights=o.weights, device=o.device)
+    row = measure(subject, find_images(o.images)[: o.photos], o)
+    write_rows(o.out, [row], [row.name], row.device)
+    print(f"{row.name}: {row.ratio:.3f} [{row.low:.3f}, {row.high:.3f}] over {row.n} blocks; written: {o.out}")
 
 
 if __name__ == "__main__":

@@ -46,13 +46,7 @@ class Tap:
             check_layer(model, layer)
 
     def __enter__(self) -> Self:
-        self._thread = threading.get_ident()
-        for layer in self._layers:
-            if ":" not in layer:
-                hook = self._model.get_submodule(layer).register_forward_hook(self._keeping(layer))
-                self._stack.callback(hook.remove)
-        if any(":" in layer for layer in self._layers):
-            self._stack.enter_context(recording(self._model, self._named))
+        self._stack.enter_context(_listening(self._model, self._layers, self._keep))
         return self
 
     def __exit__(
@@ -72,19 +66,33 @@ class Tap:
         return iter(self._values)
 
     def _keep(self, layer: str, output: Any) -> None:
-        if threading.get_ident() != self._thread:
-            return
         if not isinstance(output, Tensor):
             raise ModelError(f"layer {layer!r} returns {type(output).__name__}, not a tensor: tap a layer inside it")
         with torch._C.DisableTorchFunction():  # else a recording would take the copy for a map of the model's
             self._values[layer] = output.detach().clone() if self._clone else output.detach()
 
-    def _keeping(self, layer: str) -> Callable[..., None]:
-        return lambda module, args, output: self._keep(layer, output)
 
-    def _named(self, name: str, value: Tensor) -> None:
-        if name in self._layers:
-            self._keep(name, value)
+@contextmanager
+def _listening(model: nn.Module, layers: Sequence[str], listen: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call ``listen(layer, output)`` for what the layers give in this thread, inside the block.
+
+    What it returns takes the output's place, unless it is None.
+    """
+    functions = [layer for layer in layers if ":" in layer]
+    thread = threading.get_ident()
+
+    def returned(layer: str) -> Callable[..., Any]:  # hooks also see the forward passes of other threads
+        return lambda module, args, output: listen(layer, output) if threading.get_ident() == thread else None
+
+    with ExitStack() as stack:
+        for layer in layers:
+            check_layer(model, layer)
+            if layer not in functions:
+                stack.callback(model.get_submodule(layer).register_forward_hook(returned(layer)).remove)
+        if functions:
+            named = recording(model, lambda name, value: listen(name, value) if name in functions else None)
+            stack.enter_context(named)
+        yield
 
 
 def check_layer(model: nn.Module, layer: str) -> None:
@@ -119,34 +127,17 @@ def stop_at(model: nn.Module, layer: str, images: Tensor, *, call: int = 1) -> T
 
     ``call``: at which call of the layer to stop; a shared module (one ReLU used everywhere) is called several times.
     """
-    check_layer(model, layer)
     calls = 0
-    thread = threading.get_ident()
 
-    def reached(value: Tensor) -> None:
+    def reached(_: str, value: Tensor) -> None:
         nonlocal calls
         calls += 1
         if calls == call:
             raise Stop(value)
 
-    def named(name: str, value: Tensor) -> None:
-        if name == layer:
-            reached(value)
-
-    def returned(module: nn.Module, args: Any, output: Any) -> None:
-        if threading.get_ident() == thread:  # the hook also sees the forward passes of other threads
-            reached(output)
-
     try:
-        if ":" in layer:
-            with recording(model, named):
-                model(images)
-        else:
-            hook = model.get_submodule(layer).register_forward_hook(returned)
-            try:
-                model(images)
-            finally:
-                hook.remove()
+        with _listening(model, [layer], reached):
+            model(images)
     except Stop as stop:
         return stop.value
     raise ModelError(f"call {call} of layer {layer!r} was not reached by the forward pass")
@@ -165,11 +156,8 @@ def cut(model: nn.Module, layers: Sequence[str], run: Callable[[], Any]) -> tupl
         A layer that the model does not have, that was not reached, or that gives no floating point tensor.
     """
     kept: dict[str, Tensor] = {}
-    thread = threading.get_ident()
 
     def swap(layer: str, output: Any) -> Any:
-        if threading.get_ident() != thread:
-            return None
         if not isinstance(output, Tensor) or not output.is_floating_point():
             raise ModelError(f"layer {layer!r} returns {type(output).__name__}, not a tensor: take a layer inside it")
         with torch._C.DisableTorchFunction():
@@ -178,30 +166,12 @@ def cut(model: nn.Module, layers: Sequence[str], run: Callable[[], Any]) -> tupl
             kept[layer] = value
             return value.clone()
 
-    with torch.no_grad(), _swapping(model, layers, swap):
+    with torch.no_grad(), _listening(model, layers, swap):
         output = run()
     missing = [layer for layer in layers if layer not in kept]
     if missing:
         raise ModelError(f"layer {missing[0]!r} was not reached by the forward pass")
     return {layer: kept[layer] for layer in layers}, output
-
-
-@contextmanager
-def _swapping(model: nn.Module, layers: Sequence[str], swap: Callable[[str, Any], Any]) -> Iterator[None]:
-    """Let ``swap(layer, output)`` put another tensor in the place of each layer's output, inside the block."""
-    functions = [layer for layer in layers if ":" in layer]
-
-    def returned(layer: str) -> Callable[..., Any]:
-        return lambda module, args, output: swap(layer, output)
-
-    with ExitStack() as stack:
-        for layer in layers:
-            check_layer(model, layer)
-            if layer not in functions:
-                stack.callback(model.get_submodule(layer).register_forward_hook(returned(layer)).remove)
-        if functions:
-            stack.enter_context(recording(model, lambda name, value: swap(name, value) if name in functions else None))
-        yield
 
 
 def count_calls(model: nn.Module, layer: str, run: Callable[[], Any]) -> int:
@@ -212,24 +182,14 @@ def count_calls(model: nn.Module, layer: str, run: Callable[[], Any]) -> int:
     ModelError
         A layer that the model does not have, or that is not reached.
     """
-    check_layer(model, layer)
     calls = 0
-    thread = threading.get_ident()
 
-    def count(name: str) -> None:
+    def count(_: str, value: Any) -> None:
         nonlocal calls
-        calls += name == layer and threading.get_ident() == thread
+        calls += 1
 
-    with eval_mode(model), torch.inference_mode(False), torch.no_grad():
-        if ":" in layer:
-            with recording(model, lambda name, value: count(name)):
-                run()
-        else:
-            hook = model.get_submodule(layer).register_forward_hook(lambda module, args, output: count(layer))
-            try:
-                run()
-            finally:
-                hook.remove()
+    with eval_mode(model), torch.inference_mode(False), torch.no_grad(), _listening(model, [layer], count):
+        run()
     if calls == 0:
         raise ModelError(f"layer {layer!r} was not reached by the forward pass")
     return calls
