@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from explain import opencv
@@ -45,18 +47,18 @@ def locate(maps: Saliency, threshold: float = 0.2, *, align: Align | None = None
         raise InputError(f"threshold {threshold} is out of range: give a share of the maximum, 0 <= threshold < 1")
     found: list[list[Boxes]] = []
     empty = 0
+    scores = maps.scores.detach().float().cpu()
     for index in range(len(maps)):
         geometry = maps.geometries[index] if maps.geometries is not None else None
-        row = []
         size = map_size(geometry, maps.input_size)
-        for k, values in enumerate(maps.upsampled(maps.values[index : index + 1].detach().float(), size, align)[0]):
-            xyxy = _box(values, threshold)
-            empty += len(xyxy) == 0
-            if geometry is not None:
-                xyxy = geometry.from_region(xyxy)
-            scores = maps.scores[index, k].detach().float().cpu().expand(len(xyxy))
-            row.append(Boxes(xyxy, scores, maps.frame))
-        found.append(row)
+        planes = maps.upsampled(maps.values[index : index + 1].detach().float(), size, align)[0].cpu().numpy()
+        boxes = [_box(plane, threshold) for plane in planes]
+        empty += boxes.count(None)
+        xyxy = torch.tensor([box or (0, 0, 0, 0) for box in boxes], dtype=torch.float32).reshape(-1, 4)
+        if geometry is not None:
+            xyxy = geometry.from_region(xyxy)
+        parts = [slice(k, k + (box is not None)) for k, box in enumerate(boxes)]
+        found.append([Boxes(xyxy[part], scores[index, part], maps.frame) for part in parts])
     if empty:
         warnings.warn(f"{empty} map(s) are nowhere positive and have no box", stacklevel=2)
     return found
@@ -85,13 +87,9 @@ def map_size(geometry: Geometry | None, input_size: tuple[int, int]) -> tuple[in
     return max(1, bottom - top), max(1, right - left)
 
 
-def _box(values: Tensor, threshold: float) -> Tensor:
-    plane = values.cpu().numpy()
+def _box(plane: NDArray[np.float32], threshold: float) -> opencv.Box | None:
     top = plane.max()
-    if not top > 0:
-        return torch.zeros(0, 4)
-    box = opencv.largest_component(plane > plane.dtype.type(threshold) * top)
-    return torch.tensor([box], dtype=torch.float32) if box is not None else torch.zeros(0, 4)
+    return opencv.largest_component(plane > plane.dtype.type(threshold) * top) if top > 0 else None
 
 
 def box_iou(first: Boxes, second: Boxes) -> Tensor:
