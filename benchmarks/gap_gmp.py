@@ -5,7 +5,7 @@ r"""The CAM paper's tables 1 and 2 (Zhou et al. 2016) on the drawn scenes: fully
 trains each network from several seeds, scores classification and localization on test scenes, writes
 ``benchmarks/results/gap_gmp.csv`` (a row per network, seed and method) and the table in ``docs/networks.md``. Killed
 and run again, it goes on where it was (``--work``). Without flags: a narrow AlexNet on scenes of 112 pixels, within
-half an hour on one quiet core. The full networks, on a GPU:
+an hour on one core. The full networks, on a GPU:
 
     python benchmarks/gap_gmp.py --trunk alexnet --side 224 --scenes 20000 --units 1024 --epochs 60 --tune 20 \
         --trunks 3 --device cuda --precision bfloat16 --out gap_gmp_alexnet.csv --docs ""
@@ -291,9 +291,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=112, help="pixels")
     parser.add_argument("--units", type=int, default=128, help="channels of the new convolution (the paper: 1024)")
     parser.add_argument("--epochs", type=int, default=16, help="of the original network, from scratch")
-    parser.add_argument("--tune", type=int, default=3, help="further epochs of every network")
+    parser.add_argument("--tune", type=int, default=12, help="further epochs of every network")
     parser.add_argument(
-        "--trunks", type=int, default=1, help="originals trained from scratch; seed s starts from s mod n"
+        "--trunks", type=int, default=3, help="originals trained from scratch; seed s starts from s mod n"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one process each, or one for all")
     parser.add_argument("--lr", type=float, default=2e-3)
