@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from explain.nets.windows import of_axis
+
 __all__ = ["gives_map", "is_spatial"]
 
 _SAME_SHAPE = frozenset(
@@ -47,9 +49,10 @@ def _leaves_two(module: Any, size: tuple[int, ...]) -> bool:
     """Tell whether windows moved over ``size`` give at least two rows and columns."""
     if isinstance(module.padding, str):
         return bool(module.padding == "same")
-    dilation = getattr(module, "dilation", 1)
-    kernel, stride, padding, spread = (
-        value if isinstance(value, tuple) else (value, value)
-        for value in (module.kernel_size, module.stride, module.padding, dilation)
+    return all(
+        count
+        + 2 * of_axis(module.padding, axis)
+        - of_axis(getattr(module, "dilation", 1), axis) * (of_axis(module.kernel_size, axis) - 1)
+        > of_axis(module.stride, axis)
+        for axis, count in enumerate(size)
     )
-    return all(size[axis] + 2 * padding[axis] - spread[axis] * (kernel[axis] - 1) > stride[axis] for axis in range(2))

@@ -183,12 +183,11 @@ class Recorder(TorchFunctionMode):
             return
         self._stack.append(name)
         if self._may_rest and not self._reached and _get_current_function_mode() is self:
-            _pop_mode()
-            self._resting = gives_map(module, inputs)
-            if not self._resting:
-                _push_mode(self)
-            elif self._lineage.has(inputs):
-                self._rests_on_images = True
+            with torch._C.DisableTorchFunction():  # to read a shape is no part of the pass
+                rests = gives_map(module, inputs)
+            if rests:
+                self._resting, self._rests_on_images = True, self._lineage.has(inputs)
+                _pop_mode()
 
     def wake(self) -> None:
         """See torch functions again."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["RULES", "Arguments", "Change", "Line", "changed", "even", "joined"]
+__all__ = ["RULES", "Arguments", "Change", "Line", "changed", "even", "joined", "of_axis"]
 
 
 class Line(NamedTuple):
@@ -67,23 +67,23 @@ def joined(lines: Sequence[Line]) -> Line:
     return Line((low + high) / 2, narrowest.stride, (high - low) / 2, narrowest.cells)
 
 
-def _of_axis(value: Any, axis: int) -> int:
-    """An int, or an entry per axis."""
+def of_axis(value: Any, axis: int) -> int:
+    """Return what a size, stride or padding is along an axis: an int holds for both, a list has an entry for each."""
     if isinstance(value, (tuple, list)):
         return int(value[axis] if len(value) > 1 else value[0])
     return int(value)
 
 
 def _window(arguments: Arguments, axis: int, kernel: int) -> Change:
-    stride, dilation = arguments.get("stride"), _of_axis(arguments.get("dilation", 1), axis)
+    stride, dilation = arguments.get("stride"), of_axis(arguments.get("dilation", 1), axis)
     if stride is None or (isinstance(stride, (tuple, list)) and not stride):
         stride = arguments["kernel_size"]  # what pooling does without a stride
     half, padding = (kernel - 1) * dilation / 2, arguments.get("padding", 0)
     if padding == "same":
         left = (kernel - 1) * dilation // 2  # torch puts what is odd to the right
     else:
-        left = 0 if padding == "valid" else _of_axis(padding, axis)
-    return Change(half - left, _of_axis(stride, axis), half)
+        left = 0 if padding == "valid" else of_axis(padding, axis)
+    return Change(half - left, of_axis(stride, axis), half)
 
 
 def _convolution(arguments: Arguments, axis: int, old: int, new: int) -> Change:
@@ -91,13 +91,13 @@ def _convolution(arguments: Arguments, axis: int, old: int, new: int) -> Change:
 
 
 def _transposed(arguments: Arguments, axis: int, old: int, new: int) -> Change:
-    stride, dilation = _of_axis(arguments.get("stride", 1), axis), _of_axis(arguments.get("dilation", 1), axis)
+    stride, dilation = of_axis(arguments.get("stride", 1), axis), of_axis(arguments.get("dilation", 1), axis)
     half = (arguments["weight"].shape[2 + axis] - 1) * dilation / 2
-    return Change((_of_axis(arguments.get("padding", 0), axis) - half) / stride, 1 / stride, half / stride)
+    return Change((of_axis(arguments.get("padding", 0), axis) - half) / stride, 1 / stride, half / stride)
 
 
 def _pooling(arguments: Arguments, axis: int, old: int, new: int) -> Change:
-    return _window(arguments, axis, _of_axis(arguments["kernel_size"], axis))
+    return _window(arguments, axis, of_axis(arguments["kernel_size"], axis))
 
 
 def _adaptive(arguments: Arguments, axis: int, old: int, new: int) -> Change:

@@ -50,6 +50,11 @@ def test_windows_are_foretold(
     assert not foretold or is_spatial(found)
 
 
+def test_sizes_may_be_lists() -> None:
+    module = nn.MaxPool2d([3, 2], [2], [1, 0])  # type: ignore[arg-type]
+    assert gives_map(module, (torch.randn(2, 3, 5, 4),)) and not gives_map(module, (torch.randn(2, 3, 5, 3),))
+
+
 @pytest.mark.parametrize(
     "module",
     [nn.ReLU(inplace=True), nn.SiLU(), nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.LayerNorm([5, 4]), nn.Linear(4, 2)],
