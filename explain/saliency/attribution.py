@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from explain.errors import DependencyError, ExplainError, InputError, ModelError
-from explain.nets.layout import Layout, layout_of
+from explain.nets.layout import Layout, noting_layouts
 from explain.nets.modes import eval_mode, naming_errors
-from explain.nets.tap import check_layer
+from explain.nets.tap import check_layer, count_calls
 from explain.saliency.captum_methods import (
     METHODS,
     CaptumMethod,
@@ -40,6 +40,9 @@ SUMS = 0.01
 
 _TWO = ("deep_lift", "layer_conductance")
 """Pass two samples of each image at once: image and baseline, neighbouring steps."""
+
+_DISTRIBUTIONS = ("deep_lift_shap", "gradient_shap")
+"""Compare every image with all baselines, which are not one per image."""
 
 _LOCK = threading.Lock()
 """Held where Captum draws from NumPy's generator or warns: both are the whole process's."""
@@ -132,8 +135,7 @@ def captum_maps(
                 outputs = Door(network, images.dtype, batch_size)(single)
             check_targets(targets, outputs)
             door = Door(_prepared(inner, method, network, images[:1]), images.dtype, batch_size)
-            module = None if layer is None else _module_of(door, layer)
-            layout = None if layer is None else _layout(inner, door, layer, single)
+            module, layout = (None, None) if layer is None else _layer_of(inner, door, layer, single)
         drawn = tunnel or method.random or inner == "feature_permutation"
         if drawn or "relus" in method.needs:
             stack.enter_context(_apart(images.device))
@@ -181,9 +183,8 @@ def _run(job: _Job, images: Tensor, targets: Tensor) -> Tensor:
 def _cut(key: str, value: Any, cut: slice, count: int, job: _Job) -> Any:
     if not isinstance(value, Tensor):
         return value
-    if key in ("baselines", "feature_mask") and len(value) == count > 1 and not job.inner.endswith("_shap"):
-        return value[cut]
-    return value
+    of_images = key == "feature_mask" or (key == "baselines" and job.inner not in _DISTRIBUTIONS)
+    return value[cut] if of_images and len(value) == count > 1 else value
 
 
 def _one(job: _Job, images: Tensor, target: Tensor, given: dict[str, Any]) -> Tensor:
@@ -287,7 +288,8 @@ def _prepared(inner: str, method: CaptumMethod, network: nn.Module, image: Tenso
     return twin
 
 
-def _module_of(door: Door, layer: str) -> nn.Module:
+def _layer_of(inner: str, door: Door, layer: str, image: Tensor) -> tuple[nn.Module, Layout]:
+    """Return the module that Captum is to hook, and how its output lies, from a forward pass on one image."""
     inside = door.network.network if hasattr(door.network, "relus") else door.network
     assert isinstance(inside, nn.Module)
     check_layer(inside, layer)
@@ -295,29 +297,18 @@ def _module_of(door: Door, layer: str) -> nn.Module:
         raise InputError(
             f"layer {layer!r} is a function's output: Captum hooks modules; give one, or use method='gradcam'"
         )
-    return inside.get_submodule(layer)
-
-
-def _layout(inner: str, door: Door, layer: str, image: Tensor) -> Layout:
-    """Return how the layer's output lies, measured on one image."""
-    seen: list[Any] = []
-    handle = _module_of(door, layer).register_forward_hook(lambda module, args, output: seen.append(output))
-    try:
-        with torch.no_grad():
-            door(image)
-    finally:
-        handle.remove()
-    shape = tuple(seen[-1].shape) if seen and isinstance(seen[-1], Tensor) else ()
-    height, width = image.shape[2:]
-    layout = layout_of(shape, (height, width), batch=1)
+    with noting_layouts(inside, image) as layouts:
+        calls = count_calls(inside, layer, lambda: door(image))
+    layout = layouts.get(layer)
     if layout is None or (layout.kind != "nchw" and "grad_cam" in inner):
+        kind = "no map" if layout is None else {"nhwc": "a map (n, h, w, c)", "tokens": "tokens (n, m, c)"}[layout.kind]
         raise ModelError(
-            f"layer {layer!r} gives {shape or 'no tensor'}, and captum's {inner} needs a map (n, c, h, w):"
+            f"layer {layer!r} gives {kind}, and captum's {inner} needs a map (n, c, h, w):"
             " give another layer, or use method='gradcam'"
         )
-    if len(seen) > 1:
-        raise ModelError(f"layer {layer!r} is called {len(seen)} times, which Captum mixes up: give another layer")
-    return layout
+    if calls > 1:
+        raise ModelError(f"layer {layer!r} is called {calls} times, which Captum mixes up: give another layer")
+    return inside.get_submodule(layer), layout
 
 
 # --- randomness and warnings ------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from explain.errors import InputError, ModelError
+from explain.nets.leaves import is_spatial
+from explain.nets.live_weights import find_linear, find_normed_linear, live_weights
+from explain.nets.marks import is_same, mark_of
 from explain.nets.outputs import logits_of
 from explain.nets.probe import class_weights, require_exact
 from explain.nets.subject import Subject, as_subject
@@ -46,6 +48,9 @@ class CamModule(nn.Module):
     buffer or module has changed. Either way each eager call checks that the maps add up to the logits; this costs one
     product and, on a graphic card, one synchronisation. An exported graph holds no such check.
 
+    With a LayerNorm between pooling and linear layer (ConvNeXt) the weights are those of both, and the graph divides
+    each image's maps by the standard deviation that the LayerNorm finds: ``y = (x - mean x) / sigma * gamma + beta``.
+
     Parameters
     ----------
     model
@@ -60,8 +65,8 @@ class CamModule(nn.Module):
     Raises
     ------
     ModelError
-        The network has no exact class activation map, or one that is exact only with a LayerNorm held at each image's
-        statistics (ConvNeXt), which is not supported here.
+        The network has no exact class activation map, or one that is exact only with some other normalisation held at
+        each image's statistics.
     InputError
         Classes that the network does not have.
     """
@@ -78,7 +83,7 @@ class CamModule(nn.Module):
         subject = as_subject(model)
         self.model = subject.model
         self.training = subject.model.training
-        found = _traced(subject, images, input_size)
+        found, folded = _traced(subject, images, input_size)
         number = found.logits.shape[1]
         self.top = _top(classes, number)
         wanted = [] if classes is None or self.top else _indices(classes, subject, number)
@@ -89,7 +94,7 @@ class CamModule(nn.Module):
         self.chosen: Tensor
         self.weight: Tensor | None
         self.constant: Tensor | None
-        self._take(found)
+        self._take(found, folded)
 
     def extra_repr(self) -> str:
         """Return the layer and classes."""
@@ -106,29 +111,31 @@ class CamModule(nn.Module):
         ModelError
             See the class.
         """
-        self._take(_traced(as_subject(self.model), images, input_size))
+        self._take(*_traced(as_subject(self.model), images, input_size))
 
-    def _take(self, found: Trace) -> None:
+    def _take(self, found: Trace, folded: bool) -> None:
         """Keep where the map is, and where its weights are."""
-        weight, constant = class_weights(found.head, found.map)
         self.layer, self.call, self.layout = found.layer, found.call, found.head.layout
-        self.head = _linear(self.model, weight, constant)
-        kept = not self.head
-        self.weight = weight.float() if kept else None
-        self.constant = constant.float() if kept else None
-        self._mark = _mark(self.model) if kept else None
+        self.norm, self.weight, self.constant, self._mark = "", None, None, None
+        if folded:
+            self.norm, self.head = find_normed_linear(self.model, found)
+            return
+        weight, constant = class_weights(found.head, found.map)
+        self.head = find_linear(self.model, weight, constant)
+        if not self.head:
+            self.weight, self.constant, self._mark = weight.float(), constant.float(), mark_of(self.model)
 
     def _weights(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the live weights ``(n, c)`` and constants ``(n,)``, float32."""
         if self.head:
-            linear = dict(self.model.named_modules()).get(self.head)
-            if not isinstance(linear, nn.Linear):
+            modules = dict(self.model.named_modules())
+            linear, norm = modules.get(self.head), modules.get(self.norm) if self.norm else None
+            if not isinstance(linear, nn.Linear) or (self.norm and not isinstance(norm, nn.LayerNorm)):
                 raise ModelError(
-                    f"the head {self.head!r} is no longer a linear layer: call refresh() to trace the model again"
+                    f"the head {self.head!r} is no longer what it was: call refresh() to trace the model again"
                 )
-            bias = linear.bias if linear.bias is not None else linear.weight.new_zeros(len(linear.weight))
-            return linear.weight.float(), bias.float()
-        if not _same(self.model, self._mark, exporting=_exporting()):
+            return live_weights(linear, norm)
+        if not is_same(self.model, self._mark, exporting=_exporting()):
             if _exporting():
                 raise ModelError("the model changed since its weights were taken: call refresh() before the export")
             self.refresh(images)
@@ -154,8 +161,9 @@ class CamModule(nn.Module):
             raise ModelError(f"call {self.call} of layer {self.layer!r} was not reached: call refresh()")
         value = seen[0] if self.layout is None else self.layout.to_map(seen[0])
         value = value.float()
+        scale = self._scale(value)
         if not _exporting():
-            self._check(logits, value, weight, constant)
+            self._check(logits, value, scale, weight, constant)
         rows = value.flatten(2)
         if self.top:
             classes = logits.topk(self.top, dim=1).indices
@@ -165,16 +173,26 @@ class CamModule(nn.Module):
             chosen = self.chosen if some else torch.arange(logits.shape[1], device=logits.device)
             classes = chosen.unsqueeze(0).expand(logits.shape[0], -1)
             maps = torch.matmul(weight[self.chosen] if some else weight, rows)
+        maps = maps if scale is None else maps * scale[:, None]
         return logits, maps.unflatten(2, value.shape[2:]), classes
 
-    def _check(self, logits: Tensor, value: Tensor, weight: Tensor, constant: Tensor) -> None:
+    def _scale(self, value: Tensor) -> Tensor | None:
+        """Return one over the standard deviation ``(b, 1)`` that the LayerNorm finds in each image, if there is one."""
+        if not self.norm:
+            return None
+        means = value.mean((2, 3))
+        epsilon = self.model.get_submodule(self.norm).eps
+        return (means.var(1, unbiased=False, keepdim=True) + epsilon).rsqrt()  # type: ignore[operator]
+
+    def _check(self, logits: Tensor, value: Tensor, scale: Tensor | None, weight: Tensor, constant: Tensor) -> None:
         with torch.no_grad():
             if weight.shape != (logits.shape[1], value.shape[1]):
                 raise ModelError(
                     f"the head takes {weight.shape[1]} channels to {len(weight)} classes, but the map has"
                     f" {value.shape[1]} and the model gives {logits.shape[1]}: call refresh()"
                 )
-            summed = value.mean((2, 3)) @ weight.T + constant
+            summed = value.mean((2, 3)) @ weight.T
+            summed = (summed if scale is None else summed * scale) + constant
             off = (summed - logits.float()).abs().amax(1) / logits.float().abs().amax(1).clamp_min(1e-30)
             residual = float(off.max()) if len(off) else 0.0
         if not residual <= max(TOLERANCE, 4 * torch.finfo(logits.dtype).eps):
@@ -188,31 +206,32 @@ class CamModule(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CamModule:
         """Move or cast; weights that were in step stay so."""
-        same = _same(self.model, self._mark)
+        same = is_same(self.model, self._mark)
         weight, constant = self.weight, self.constant
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if weight is not None and constant is not None and self.weight is not None:
             # The device follows; half the precision of the weights would be lost for nothing.
             self.weight, self.constant = weight.to(self.weight.device), constant.to(self.weight.device)
         if same and self._mark is not None:
-            self._mark = _mark(self.model)
+            self._mark = mark_of(self.model)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        state["_mark"] = bool(_same(self.model, self._mark)) if self._mark is not None else None
+        state["_mark"] = bool(is_same(self.model, self._mark)) if self._mark is not None else None
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         same = state.pop("_mark")
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._mark = None if same is None else (_mark(self.model) if same else [])
+        self._mark = None if same is None else (mark_of(self.model) if same else [])
 
 
 # --- parts ------------------------------------------------------------------------------------------------
 
 
-def _traced(subject: Subject, images: Tensor | None, input_size: tuple[int, int, int]) -> Trace:
+def _traced(subject: Subject, images: Tensor | None, input_size: tuple[int, int, int]) -> tuple[Trace, bool]:
+    """Return the trace of one image, and whether its map is exact with a normalisation held only."""
     if images is None:
         noise = torch.randn(1, *input_size, generator=torch.Generator().manual_seed(0))
         images = subject.placed(noise)
@@ -220,12 +239,7 @@ def _traced(subject: Subject, images: Tensor | None, input_size: tuple[int, int,
         raise InputError(f"images of shape {tuple(images.shape)}: give (b, c, h, w), b at least 1")
     found, probe = best_trace(subject.model, images[:1])
     require_exact(probe, found.layer)
-    if probe.folded:
-        raise ModelError(
-            f"the map at {found.layer} is exact only with a LayerNorm held at each image's statistics, which"
-            " CamModule does not hold: use explain.cam"
-        )
-    return found
+    return found, probe.folded
 
 
 def _top(classes: Any, number: int) -> int:
@@ -244,52 +258,6 @@ def _indices(classes: Any, subject: Subject, number: int) -> list[int]:
     return [subject.class_index(one, number) for one in wanted]
 
 
-def _linear(model: nn.Module, weight: Tensor, constant: Tensor) -> str:
-    """Return the name of the linear layer whose weights the maps have, or ``""``."""
-    for name, module in model.named_modules():
-        if type(module) is nn.Linear and tuple(module.weight.shape) == tuple(weight.shape):
-            bias = module.bias.detach().double() if module.bias is not None else torch.zeros_like(constant)
-            own = module.weight.detach().double()
-            # The head pools in float64, and adds its weights back up over the positions.
-            close = torch.allclose(own, weight, rtol=1e-9, atol=1e-12 * float(weight.abs().max()))
-            if close and torch.allclose(bias, constant, rtol=1e-9, atol=1e-12):
-                return str(name)
-    return ""
-
-
-_Mark = list[tuple[Any, int, int]]
-
-
-def _mark(model: nn.Module) -> _Mark:
-    """Return what tells whether modules, parameters or buffers were changed: references, versions, addresses."""
-    modules: list[Any] = [(weakref.ref(module), 0, 0) for module in model.modules()]
-    return modules + [(weakref.ref(tensor), *_state(tensor)) for tensor in _tensors(model)]
-
-
-def _same(model: nn.Module, mark: _Mark | None, *, exporting: bool = False) -> bool:
-    if mark is None:
-        return True
-    if exporting:  # stand-ins take the places of tensors, but the tensors themselves can be asked
-        return bool(mark) and all(
-            (found := ref()) is not None and (not isinstance(found, Tensor) or _state(found) == (version, address))
-            for ref, version, address in mark
-        )
-    live: list[Any] = [*model.modules(), *_tensors(model)]
-    return len(live) == len(mark) and all(
-        ref() is found and (not isinstance(found, Tensor) or _state(found) == (version, address))
-        for found, (ref, version, address) in zip(live, mark, strict=True)
-    )
-
-
-def _state(tensor: Tensor) -> tuple[int, int]:
-    return (0 if tensor.is_inference() else tensor._version, tensor.data_ptr())
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
-
-
 def _exporting() -> bool:
     return bool(torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export())
 
@@ -305,7 +273,7 @@ class _LastMap(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result.ndim == 4 and result.is_floating_point() and min(result.shape[2:]) > 1:
+        if isinstance(result, Tensor) and is_spatial(result):
             self.seen[:] = [result]
         return result
 

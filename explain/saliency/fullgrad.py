@@ -101,6 +101,27 @@ def full_gradient_sum(model: nn.Module, images: Tensor, scores: Callable[[Tensor
     return _for_each_class(model, images, scores, summed)
 
 
+class _Descent:
+    """Tells which tensors come from the images, by the graph; what comes from parameters alone does not."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._known = {get_gradient_edge(images).node}  # nodes that are known to come from the images
+
+    def __call__(self, value: Any) -> bool:
+        if not isinstance(value, Tensor) or value.grad_fn is None:
+            return False
+        waiting, seen = [value.grad_fn], set()
+        while waiting:
+            node = waiting.pop()
+            if node in self._known:
+                self._known.add(value.grad_fn)
+                return True
+            if node not in seen:
+                seen.add(node)
+                waiting += [before for before, _ in node.next_functions if before is not None]
+        return False
+
+
 @dataclass(frozen=True)
 class _Bias:
     """The bias of one call: where its output is in the graph, and what was added there."""
@@ -115,9 +136,10 @@ class _Bias:
 class _Biases(TorchFunctionMode):
     """Notes the bias of every call that leads from the images to the scores."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: Tensor) -> None:
         super().__init__()
         self.found: list[_Bias] = []
+        self._of_images = _Descent(images)
         self._last: tuple[Any, bool] = (None, False)  # the output noted last, and its layout
 
     def __torch_function__(
@@ -128,13 +150,18 @@ class _Biases(TorchFunctionMode):
         if not args and "input" in kwargs:
             args, kwargs = (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}
         # Before the call, for it may work in place.
-        bias = _bias_of(name, func, args, kwargs) if torch.is_grad_enabled() else None
+        bias = self._bias(name, func, args, kwargs) if torch.is_grad_enabled() else None
         result = func(*args, **kwargs)
-        if bias is not None and isinstance(result, Tensor) and result.requires_grad:
+        if bias is not None and self._of_images(result):
             channels_last = self._channels_last(name, args)
             self.found.append(_Bias(get_gradient_edge(result), bias.detach(), channels_last))
             self._last = (result, channels_last)
         return result
+
+    def _bias(self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        if name in _SUMS:
+            return _added_constant(name, args, kwargs, self._of_images)
+        return _bias_of(name, func, args, kwargs)
 
     def _channels_last(self, name: str, args: tuple[Any, ...]) -> bool:
         if name in ("layer_norm", "rms_norm"):
@@ -156,8 +183,6 @@ def _bias_of(name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         return _batch_norm_bias(*args, **kwargs)
     if name in _NORMS or name in _ELEMENTWISE:
         return _implicit_bias(func, value, args, kwargs, elementwise=name in _ELEMENTWISE)
-    if name in _SUMS:
-        return _added_constant(name, args, kwargs)
     return None
 
 
@@ -202,21 +227,19 @@ def _implicit_bias(
     return output - along
 
 
-def _added_constant(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+def _added_constant(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], of_images: Callable[[Any], bool]
+) -> Tensor | None:
     """Return the operand of a sum or difference that does not come from the images, with its sign."""
     first, second = args[0], args[1] if len(args) > 1 else kwargs.get("other")
     if name.startswith(("rsub", "__rsub")):
         first, second = second, first
     constant: Any = None
-    if isinstance(first, Tensor) and _is_constant(second) and not _is_constant(first):
+    if of_images(first) and not of_images(second):
         constant = second * (-kwargs.get("alpha", 1) if "sub" in name else kwargs.get("alpha", 1))
-    elif isinstance(second, Tensor) and _is_constant(first) and not _is_constant(second):
+    elif of_images(second) and not of_images(first):
         constant = first
     return None if constant is None else torch.as_tensor(constant, dtype=args[0].dtype, device=args[0].device)
-
-
-def _is_constant(value: Any) -> bool:
-    return not isinstance(value, Tensor) or value.is_leaf  # a parameter, or what has no graph
 
 
 def _for_each_class(
@@ -229,9 +252,9 @@ def _for_each_class(
     if images.ndim != 4:
         raise InputError(f"images of shape {tuple(images.shape)}: give (b, c, H, W)")
     with eval_mode(model), torch.inference_mode(False), torch.enable_grad():
-        # One step away from the leaf: the leaves of sums are constants.
+        # One step away from the leaf, which has no place of its own in the graph.
         leaf = images.detach().clone().requires_grad_()
-        with naming_errors(images), _Biases() as biases:
+        with naming_errors(images), _Biases(leaf) as biases:
             found = scores(leaf.view_as(leaf))
         if found.ndim != 2 or not found.requires_grad:
             raise ModelError(f"scores of shape {tuple(found.shape)}: FullGrad needs (b, k), with a graph to the images")

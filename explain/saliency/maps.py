@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from explain.errors import InputError, ModelError, near
 from explain.nets.inputs import Batch
-from explain.nets.layout import layout_of, noting_layouts
+from explain.nets.layout import Layout, layout_of, noting_layouts
 from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.probe import HeadProbe, class_weights
-from explain.nets.tap import cut
+from explain.nets.tap import Tap, cut
 from explain.nets.traced import Trace
 from explain.saliency.cam import saliency
 from explain.saliency.gradient import METHODS, GradientMethod
 from explain.saliency.query import Query, Selection
 from explain.types import Saliency
 
-__all__ = ["MethodSpec", "find_gradient_method", "gradient_of_layers", "gradient_of_trace"]
+__all__ = ["MethodSpec", "find_gradient_method", "gradient_of_layers", "gradient_of_trace", "map_at"]
 
 MethodSpec = str | Callable[[Tensor, Tensor], Tensor]
 
@@ -118,18 +118,33 @@ def gradient_of_layers(
             gradients = _gradients(scores, kept)
         found = []
         for layer, value in kept.items():
-            size = (images.shape[2], images.shape[3])
-            layout = layouts[layer] if layer in layouts else layout_of(value.shape, size, batch=len(images))
-            if layout is None:
-                raise ModelError(
-                    f"layer {layer!r} gives a tensor of shape {tuple(value.shape)}: that is no map (b, c, h, w),"
-                    " (b, h, w, c) or tokens (b, n, c)"
-                )
+            layout = _layout(layer, value, layouts, images)
             feature_map = layout.to_map(value.detach()).float()
             gradient = torch.stack([layout.to_map(one).float() for one in gradients[layer]], 1)
             values = method.formula(feature_map, gradient)
             found.append(saliency(query, values, selection, picked, method.name, layer, batch, start))
     return found
+
+
+def map_at(query: Query, images: Tensor, layer: str) -> tuple[Tensor, Any]:
+    """Return the map ``(b, c, h, w)`` at a named layer, float32 and without graph, and the network's output."""
+    model = query.subject.model
+    with eval_mode(model), torch.inference_mode(False), torch.no_grad():
+        with noting_layouts(model, images) as layouts, naming_errors(images), Tap(model, [layer]) as tap:
+            output = query.run(images)
+        return _layout(layer, tap[layer], layouts, images).to_map(tap[layer]).float(), output
+
+
+def _layout(layer: str, value: Tensor, layouts: Mapping[str, Layout | None], images: Tensor) -> Layout:
+    """Return how a layer's output lies, as `noting_layouts` saw it; a function's output by its shape."""
+    size = (images.shape[2], images.shape[3])
+    layout = layouts[layer] if layer in layouts else layout_of(value.shape, size, batch=len(images))
+    if layout is None:
+        raise ModelError(
+            f"layer {layer!r} gives a tensor of shape {tuple(value.shape)}: that is no map (b, c, h, w),"
+            " (b, h, w, c) or tokens (b, n, c)"
+        )
+    return layout
 
 
 def _gradients(scores: Tensor, kept: dict[str, Tensor]) -> dict[str, list[Tensor]]:

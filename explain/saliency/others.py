@@ -17,6 +17,7 @@ from explain.nets.tap import count_calls
 from explain.nets.trace import best_trace, trace
 from explain.nets.traced import Spot, Trace
 from explain.saliency.cam import saliency
+from explain.saliency.maps import map_at
 from explain.saliency.query import Query, Selection
 from explain.types import Saliency
 
@@ -47,16 +48,23 @@ def _score_cam(query: Query, images: Tensor, layer: str | None, options: dict[st
     from explain.saliency.perturbation import score_cam
 
     settings = checked_options("scorecam", options, score_cam)
-    traced, selection = _traced(query, images, layer)
+    if layer is None:
+        traced, selection = _traced(query, images, None)
+        feature_map, picked, layer = traced.map.float(), traced.logits.float(), traced.layer
+    else:
+        feature_map, output = map_at(query, images, layer)
+        picked = _columns(query.pick(output))
+        selection = query.select(picked)
+    _check_places("scorecam", selection, picked)
 
     def scores(masked: Tensor, rows: Tensor) -> Tensor:
         with naming_errors(masked):
-            picked = query.pick(query.of(rows, len(images)).run(masked))
-        return selection.rows(rows.to(images.device)).scores(_float(picked))
+            found = query.pick(query.of(rows, len(images)).run(masked))
+        return selection.rows(rows.to(images.device)).scores(_float(found))
 
     with eval_mode(query.subject.model), torch.inference_mode(False), torch.no_grad():
-        values = score_cam(traced.map.float(), images, scores, **settings)
-    return values, selection, traced.logits.float(), traced.layer
+        values = score_cam(feature_map, images, scores, **settings)
+    return values, selection, picked, layer
 
 
 def _ablation_cam(query: Query, images: Tensor, layer: str | None, options: dict[str, Any]) -> Found:
@@ -65,6 +73,7 @@ def _ablation_cam(query: Query, images: Tensor, layer: str | None, options: dict
     settings = checked_options("ablationcam", options, ablation_cam)
     traced, selection = _traced(query, images, layer)
     logits, feature_map = traced.logits.float(), traced.map.float()
+    _check_places("ablationcam", selection, logits)
     base = selection.scores(logits)
     weights = _closed_weights(traced, selection) if layer is None else None
     if weights is not None:
@@ -93,6 +102,7 @@ def _full_grad(query: Query, images: Tensor, layer: str | None, options: dict[st
 
 
 def _rollout(query: Query, images: Tensor, layer: str | None, options: dict[str, Any]) -> Found:
+    from explain.saliency.attending import check_attention
     from explain.saliency.attention import recorded_attention, rollout
 
     settings = checked_options("rollout", options, rollout)
@@ -101,7 +111,7 @@ def _rollout(query: Query, images: Tensor, layer: str | None, options: dict[str,
         with recorded_attention() as attentions:
             picked = _columns(query.pick(query.run(images)))
         selection = query.select(picked)
-        grid, prefix = _grid(attentions, images)
+        grid, prefix = _token_grid(check_attention(attentions, len(images)), images)
         found = rollout(attentions, prefix=prefix, grid=grid, **settings)
     values = found[:, None].expand(-1, selection.classes.shape[1], -1, -1).contiguous()
     return values, selection, picked, "every attention layer"
@@ -134,6 +144,7 @@ def _captum(
     if layers is not None and len(layers) != 1:
         raise InputError(f"method {method!r} takes one layer, got {len(layers)}")
     selection, picked = _selected(query, images)
+    _check_places(method, selection, picked)
     network = _Scores(query, selection, len(images))
     targets = selection.classes
     if selection.function is not None:
@@ -201,9 +212,50 @@ def _traced(query: Query, images: Tensor, layer: str | None) -> tuple[Trace, Sel
     if layer is None:
         traced, _ = best_trace(model, images, run=query.run, first=query.first(len(images)), output=query.output)
     else:
-        call = count_calls(model, layer, lambda: query.run(images))
+        outputs: list[Any] = []
+        with naming_errors(images):
+            call = count_calls(model, layer, lambda: outputs.append(query.run(images)))
+        _check_flat(query.pick(outputs[-1]))
         traced = trace(model, images, Spot(layer, call), run=query.run, output=query.output)
     return traced, query.select(traced.logits.float())
+
+
+def _check_flat(picked: Any) -> None:
+    if isinstance(picked, Tensor) and picked.ndim > 2:
+        raise ModelError(
+            f"the model returns a tensor of shape {tuple(picked.shape)}: ablationcam runs only what follows the layer,"
+            " as far as scores (batch, classes); use 'scorecam' or 'gradcam', with classes= a function of the output"
+        )
+
+
+def _check_places(method: str, selection: Selection, picked: Any) -> None:
+    """Refuse a function of the output that holds something per image, where images change places in the batch.
+
+    One that can follow them says so by ``of_images``; Captum does not tell where images go.
+
+    Raises
+    ------
+    InputError
+        The first image would have another score in another image's place.
+    """
+    function, captum = selection.function, method.startswith("captum:")
+    if function is None or not isinstance(picked, Tensor):
+        return
+    if len(selection.classes) != len(picked):
+        raise InputError(f"classes as a function returned {len(selection.classes)} rows for {len(picked)} images")
+    if len(picked) == 1 or (hasattr(function, "of_images") and not captum):
+        return
+    with torch.no_grad():
+        own = selection.scores(picked).nan_to_num()
+        placed = selection.scores(picked[:1].expand_as(picked).contiguous()).nan_to_num()
+    scale = torch.maximum(own.abs(), placed.abs()).amax()
+    if placed.shape == own.shape and bool((placed - own[:1]).abs().amax() > 1e-3 * scale):
+        advice = "write a target with of_images(rows)" + (", and use batch_size=1" if captum else "")
+        advice = "use batch_size=1" if hasattr(function, "of_images") else advice
+        raise InputError(
+            f"classes is a function with something of its own for each image, and {method!r} moves images to other"
+            f" places of the batch: {advice} (see explain.saliency.targets)"
+        )
 
 
 def _closed_weights(traced: Trace, selection: Selection) -> Tensor | None:
@@ -230,12 +282,6 @@ def _columns(picked: Any) -> Any:
 
 def _float(picked: Any) -> Any:
     return picked.float() if isinstance(picked, Tensor) else picked
-
-
-def _grid(attentions: list[Tensor], images: Tensor) -> tuple[tuple[int, int], int]:
-    if not attentions:
-        raise ModelError("no attention was seen in the forward pass: rollout and legrad are for transformers")
-    return _token_grid(attentions[-1].shape[-1], images)
 
 
 def _token_grid(tokens: int, images: Tensor) -> tuple[tuple[int, int], int]:

@@ -202,8 +202,8 @@ def _working(feature_map: Tensor) -> Tensor:
 def _check(feature_map: Tensor, chunk: int) -> None:
     if feature_map.ndim != 4 or 0 in feature_map.shape:
         raise InputError(f"a map of shape {tuple(feature_map.shape)}: give (b, channels, h, w), none of them 0")
-    if chunk < 1:
-        raise InputError(f"chunk={chunk}: give at least 1")
+    if not isinstance(chunk, int) or chunk < 1:
+        raise InputError(f"chunk={chunk!r}: give a whole number, at least 1")
 
 
 def _check_base(feature_map: Tensor, base: Tensor) -> None:

@@ -2,6 +2,11 @@
 
 Each returns a function that takes the network's output (the part that ``output=`` picks) and returns one number per
 image ``(b,)``, or ``k`` numbers ``(b, k)``, with their graph. A function of one's own does as well.
+
+The network runs on some of the images at a time (``batch_size``), and Score-CAM and Ablation-CAM repeat them. What a
+target holds for each image has to follow: `loss` with a goal and `region` with masks do. So does any callable with a
+method ``of_images(rows)``, which returns the target for the images ``rows``, int64 ``(n,)``. Captum's methods repeat
+images without saying which: such a target needs ``batch_size=1`` there.
 """
 
 from __future__ import annotations
@@ -43,9 +48,7 @@ class _Region:
         """Return the target for some of the images (int64 ``(n,)``), where each has a mask of its own."""
         if self.mask is None or self.mask.ndim == 2 or len(self.mask) == 1:
             return self
-        if int(rows.max()) >= len(self.mask):
-            raise InputError(f"region({self.class_index}) has {len(self.mask)} masks, which are fewer than the images")
-        return replace(self, mask=self.mask[rows.to(self.mask.device)])
+        return replace(self, mask=_rows(self.mask, rows, f"region({self.class_index})", "masks"))
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Return the mean score ``(b,)``."""
@@ -91,17 +94,47 @@ def difference(first: int, second: int) -> Target:
     return target
 
 
-def loss(function: Callable[[Any], Tensor]) -> Target:
+def loss(function: Callable[..., Tensor], goal: Tensor | None = None) -> Target:
     """Return minus a loss, so that the map shows what lowers it.
 
-    ``function(output)`` gives one loss per image ``(b,)``, for example
-    ``loss(lambda out: F.mse_loss(out, goal, reduction="none").mean(1))``.
+    Parameters
+    ----------
+    function
+        ``function(output)``, or ``function(output, goal)`` where there is a goal: one loss per image ``(b,)``, for
+        example ``loss(lambda out, goal: F.mse_loss(out, goal, reduction="none").mean(1), goals)``.
+    goal
+        One row for each image, which follows its image, or a single row for all.
     """
+    if goal is not None:
+        return _Loss(function, goal)
 
     def target(output: Any) -> Tensor:
         return -function(output)
 
     return target
+
+
+@dataclass(frozen=True, eq=False)
+class _Loss:
+    function: Callable[[Any, Tensor], Tensor]
+    goal: Tensor
+
+    def of_images(self, rows: Tensor) -> _Loss:
+        """Return the target for some of the images (int64 ``(n,)``)."""
+        return self if len(self.goal) == 1 else replace(self, goal=_rows(self.goal, rows, "loss", "goals"))
+
+    def __call__(self, output: Any) -> Tensor:
+        """Return minus the loss ``(b,)``."""
+        goal = self.goal.to(output.device) if isinstance(output, Tensor) else self.goal
+        if isinstance(output, Tensor) and len(goal) == 1:
+            goal = goal.expand(len(output), *goal.shape[1:])
+        return -self.function(output, goal)
+
+
+def _rows(values: Tensor, rows: Tensor, target: str, kind: str) -> Tensor:
+    if int(rows.max()) >= len(values):
+        raise InputError(f"{target} has {len(values)} {kind}, which are fewer than the images")
+    return values[rows.to(values.device)]
 
 
 def detections(label: int, box: Sequence[float] | None = None, *, iou: float = 0.5) -> Target:

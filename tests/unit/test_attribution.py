@@ -390,7 +390,7 @@ def test_layers_that_are_no_map_or_are_called_twice():
     images = noise(3, 3, 20, 24)
     with pytest.raises(ModelError, match="no layer '33'"):
         captum_maps("layer_grad_cam", net(), images, TARGETS, layer="33")
-    with pytest.raises(ModelError, match=r"layer '5' gives \(1, 6\)"):
+    with pytest.raises(ModelError, match="layer '5' gives no map"):
         captum_maps("layer_grad_cam", net(), images, TARGETS, layer="5")
     with pytest.raises(ModelError, match="called 2 times"):
         captum_maps("layer_grad_cam", Written("shared"), images, TARGETS, layer="shared")
@@ -530,12 +530,41 @@ def test_memory_is_bounded_by_the_batch_size():
         assert max(sizes) <= 4, name
 
 
-def test_options_with_a_row_for_each_image_are_cut_with_the_batch():
+@pytest.mark.parametrize("name", ["deep_lift", "feature_ablation", "kernel_shap", "lime"])
+def test_options_with_a_row_for_each_image_are_cut_with_the_batch(name):
     model, images = net(), noise(3, 3, 20, 24)
-    baselines = noise(3, 3, 20, 24, seed=1)
-    together = captum_maps("deep_lift", model, images, TARGETS, options={"baselines": baselines}, batch_size=2)
-    alone = captum_maps("deep_lift", model, images[1:2], TARGETS[1:2], options={"baselines": baselines[1:2]})
-    torch.testing.assert_close(together[1:2], alone)
+    masks = torch.stack([grid_segments(20, 24, cells)[0] for cells in (2, 3, 4)])
+    key, rows = ("baselines", noise(3, 3, 20, 24, seed=1)) if name == "deep_lift" else ("feature_mask", masks)
+    few = {"n_samples": 20} if METHODS[name].random else {}
+    together = captum_maps(name, model, images, TARGETS, options={key: rows, **few}, batch_size=2)
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = captum_maps(name, model, images[one], TARGETS[one], options={key: rows[one], **few})
+        torch.testing.assert_close(together[one], alone)
+
+
+class Heads(nn.Module):
+    """Tokens, and then queries (b, heads, tokens, d), which have the shape of a map."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm, self.queries = nn.Conv2d(3, 6, 5, 5), nn.LayerNorm(6), nn.Identity()
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x):
+        tokens = self.norm(self.patches(x).flatten(2).transpose(1, 2))
+        split = self.queries(tokens.unflatten(2, (2, 3)).transpose(1, 2))
+        return self.fc(split.transpose(1, 2).flatten(2).mean(1))
+
+
+def test_layers_are_read_in_the_order_of_the_pass():
+    model, images = Heads().eval(), noise(3, 3, 20, 20)
+    with pytest.raises(ModelError, match=r"layer 'queries' gives no map.*needs a map"):
+        captum_maps("layer_activation", model, images, TARGETS, layer="queries")
+    found = captum_maps("layer_activation", model, images, TARGETS, layer="norm")
+    assert found.shape == (3, 2, 4, 4)
+    with pytest.raises(ModelError, match=r"layer 'norm' gives tokens \(n, m, c\).*layer_grad_cam needs a map"):
+        captum_maps("layer_grad_cam", model, images, TARGETS, layer="norm")
 
 
 def test_lime_scales_with_the_logits():

@@ -11,6 +11,7 @@ from torch import nn
 
 import explain
 from explain.errors import InputError, ModelError
+from explain.nets.trace import trace
 from explain.saliency.cam import cam
 from explain.saliency.deploy import CamModule
 
@@ -65,7 +66,16 @@ def convolutional():
     return nn.Sequential(*trunk(), nn.Conv2d(6, 8, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
+def normed():
+    """As in ConvNeXt: exact with the LayerNorm held at each image's statistics."""
+    norm = nn.LayerNorm(6, eps=1e-3)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return gap(norm, nn.Linear(6, 8))
+
+
 KINDS = {
+    "normed": (normed, "4", "8"),
     "linear": (linear, "4", "8"),
     "functional": (FunctionalMap, "features:relu", "classifier"),
     "shared": (SharedReLU, "relu", "fc"),
@@ -189,7 +199,7 @@ def test_a_replaced_head_is_followed_or_refused():
     deployed.model[8] = nn.Linear(6, 12)
     agrees(deployed(images), deployed.model, images, "top5")
     deployed.model[8] = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 12))
-    with pytest.raises(ModelError, match="no longer a linear layer"):
+    with pytest.raises(ModelError, match="no longer what it was"):
         deployed(images)
     deployed.refresh(images)
     agrees(deployed(images), deployed.model, images, "top5")
@@ -243,9 +253,13 @@ def test_other_precisions(kind, dtype):
 @pytest.mark.parametrize("kind", ["stacked", "convolutional"])
 def test_kept_weights_know_when_they_are_current(kind, monkeypatch):
     deployed, images = module(kind), noise(2, *SIZE)
-    asked = []
-    monkeypatch.setattr(CamModule, "refresh", lambda self, images: asked.append(1) or CamModule._take(self, took))
-    took = __import__("explain.nets.trace", fromlist=["x"]).trace(deployed.model, images)
+    asked, took = [], trace(deployed.model, images)
+
+    def refresh(self, images):
+        asked.append(1)
+        self._take(took, False)
+
+    monkeypatch.setattr(CamModule, "refresh", refresh)
     deployed(images)
     copy.deepcopy(deployed)(images)
     deployed.double()(images.double())
@@ -260,7 +274,7 @@ def test_what_has_no_exact_map_is_refused():
     with pytest.raises(ModelError, match="no exact class activation map"):
         CamModule(gap(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 8)).eval(), input_size=SIZE)
     with pytest.raises(ModelError, match=r"LayerNorm.*explain.cam"):
-        CamModule(gap(nn.LayerNorm(6), nn.Linear(6, 8)).eval(), input_size=SIZE)
+        CamModule(gap(nn.LayerNorm(6), nn.Linear(6, 6), nn.Linear(6, 8)).eval(), input_size=SIZE)
     with pytest.raises(InputError, match="top9"):
         module("linear", "top9")
     with pytest.raises(InputError, match="8"):
@@ -323,16 +337,18 @@ def test_onnx(kind, tmp_path):
     assert torch.equal(classes, expected[2])
 
 
-NETS = [
-    "resnet18",
-    "resnet50",
-    "mobilenet_v2",
-    "densenet121",
-    "efficientnet_b0",
-    "squeezenet1_1",
-    "googlenet",
-    "swin_t",
-]
+NETS = {
+    "resnet18": ("layer4", "fc"),
+    "resnet50": ("layer4", "fc"),
+    "mobilenet_v2": ("features", "classifier.1"),
+    "densenet121": ("features:relu", "classifier"),
+    "efficientnet_b0": ("features", "classifier.1"),
+    "squeezenet1_1": ("classifier.2", ""),
+    "googlenet": ("inception5b", "fc"),
+    "swin_t": ("permute", "head"),
+    "convnext_tiny": ("features", "classifier.2"),
+}
+"""The table of docs/deployment.md: the map's layer, and the layer with the weights."""
 
 
 @pytest.mark.slow
@@ -347,6 +363,7 @@ def test_torchvision(name, tmp_path):
             part.momentum = None
     model(noise(4, 3, 64, 64, seed=3))  # fills the statistics of BatchNorm
     deployed = CamModule(model.eval(), "top5", input_size=(3, 64, 64))
+    assert (deployed.layer, deployed.head) == NETS[name]
     images = noise(3, 3, 64, 64)
     expected = deployed(images)
     agrees(expected, model, images, "top5")

@@ -151,6 +151,30 @@ def test_biases_of_functions_and_constants_are_found():
     assert relative(model, noise(2, 3, 8, 8)) < 1e-13
 
 
+class Computed(nn.Module):
+    """What is added was computed from parameters: by a product, an activation, a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.shift = nn.Conv2d(3, 4, 3), nn.Parameter(noise(4, seed=1))
+        self.inner, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = self.conv(x) + 2 * self.shift[:, None, None]
+        y += F.gelu(self.shift[:, None, None])
+        return self.out(F.relu(y).mean((2, 3)) + self.inner(self.shift))
+
+
+def test_what_comes_from_parameters_alone_is_a_constant():
+    torch.manual_seed(0)
+    model, images = Computed().double(), noise(2, 3, 8, 8)
+    assert relative(model, images) < 1e-13
+    trained = fullgrad(model, images, model)
+    model.requires_grad_(False)
+    assert relative(model, images) < 1e-13
+    torch.testing.assert_close(fullgrad(model, images, model), trained)
+
+
 def test_a_resnet_is_complete():
     from torchvision.models import resnet18
 

@@ -216,6 +216,7 @@ def test_masks_are_upsampled_without_aligned_corners(net):
         (lambda: score_cam(torch.ones(2, 3, 4), torch.ones(2, 3, 8, 8), None), "a map of shape"),
         (lambda: score_cam(torch.ones(2, 3, 4, 4), torch.ones(1, 3, 8, 8), None), "one per map"),
         (lambda: score_cam(torch.ones(2, 3, 4, 4), torch.ones(2, 3, 8, 8), None, chunk=0), "chunk=0"),
+        (lambda: score_cam(torch.ones(2, 3, 4, 4), torch.ones(2, 3, 8, 8), None, chunk="8"), "whole number"),
         (lambda: ablation_cam(torch.ones(2, 3, 4, 4), None, torch.ones(3, 1)), "scores of shape"),
         (lambda: ablation_cam_closed(torch.ones(2, 3, 4, 4), torch.ones(2, 1, 4), torch.ones(2, 1)), "weights of"),
     ],

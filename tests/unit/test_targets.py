@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles.perturbation import score_cam_algorithm_1
 from torch import nn
 from torch.nn import Conv2d, Linear
 
@@ -90,6 +91,63 @@ def test_difference_and_loss(layer):
     target = targets.loss(lambda out: F.cross_entropy(out, goal[: len(out)], reduction="none"))
     found = explain.attribute(model, X, signed, target, layer=layer)
     check(model, found.values, lambda a, i: -F.cross_entropy(model.scores(a), goal[i : i + 1], reduction="none"))
+
+
+def squared(out, goal):
+    return (out - goal).square().mean(1)
+
+
+GOALS = 3 * noise(3, 5, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "sizes"),
+    [
+        (signed, None, (1, 2, 32)),
+        ("fullgrad", None, (1, 2, 32)),
+        ("scorecam", {"chunk": 3}, (1, 2, 32)),
+        ("ablationcam", {"chunk": 3}, (1, 2, 32)),
+        ("captum:integrated_gradients", {"n_steps": 3}, (1,)),
+        ("captum:gradient_shap", {"n_samples": 3}, (1,)),
+    ],
+)
+def test_goals_go_with_their_images(method, options, sizes):
+    model = Net()
+    alone = [
+        explain.attribute(model, X[i : i + 1], method, targets.loss(squared, GOALS[i : i + 1]), options=options)
+        for i in range(3)
+    ]
+    expected = torch.cat([one.values for one in alone])
+    scale = float(expected.abs().max())
+    for size in sizes:
+        found = explain.attribute(model, X, method, targets.loss(squared, GOALS), options=options, batch_size=size)
+        torch.testing.assert_close(found.values, expected, rtol=1e-3, atol=1e-5 * scale)
+        torch.testing.assert_close(found.scores[:, 0], -squared(model(X), GOALS).detach())
+    turned = explain.attribute(model, X, method, targets.loss(squared, GOALS.flip(0)), options=options, batch_size=1)
+    assert not torch.allclose(turned.values, expected, atol=1e-3 * scale)
+    with pytest.raises(InputError, match="loss has 2 goals, which are fewer than the images"):
+        explain.attribute(model, X, method, targets.loss(squared, GOALS[:2]), options=options)
+
+
+def test_one_goal_for_all_images():
+    found = explain.attribute(Net(), X, "scorecam", targets.loss(squared, GOALS[:1]))
+    same = explain.attribute(Net(), X, "scorecam", targets.loss(lambda out: squared(out, GOALS[:1])))
+    torch.testing.assert_close(found.values, same.values)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("scorecam", {"chunk": 3}), ("ablationcam", {"chunk": 3}), ("captum:gradient_shap", {"n_samples": 3})],
+)
+def test_what_cannot_follow_its_image_is_refused(method, options):
+    """Three images or samples at a time have the shape of the batch, and would get each other's goals."""
+    with pytest.raises(InputError, match=r"moves images to other places.*of_images\(rows\)"):
+        explain.attribute(Net(), X, method, lambda out: squared(out, GOALS), options=options)
+    with pytest.raises(InputError, match="3 rows for 1 images"):
+        explain.attribute(Net(), X, method, lambda out: squared(out, GOALS), options=options, batch_size=1)
+    if method.startswith("captum"):
+        with pytest.raises(InputError, match="moves images to other places.*: use batch_size=1"):
+            explain.attribute(Net(), X, method, targets.loss(squared, GOALS), options=options)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -213,6 +271,31 @@ def test_masks_go_with_their_images(size, method):
     for some in (mask[:2], mask[None]):
         with pytest.raises(InputError, match=r"region\(1\) has"):
             explain.attribute(Segmenter(), X, method, targets.region(1, some), layer=layer, batch_size=size)
+
+
+@pytest.mark.parametrize("size", [1, 2, 32])
+def test_score_cam_of_a_dense_output(size):
+    model, mask = Segmenter(), noise(3, 16, 16, seed=3) > 0
+    target = targets.region(2, mask)
+    maps = explain.attribute(model, X, "scorecam", target, layer="trunk", batch_size=size, options={"chunk": 3})
+    for i in range(3):
+        with torch.no_grad():
+            feature_map = model.trunk(X[i : i + 1])[0]
+
+            def score(image, i=i):
+                return float(targets.region(2, mask[i])(model(torch.from_numpy(image)[None].float())["out"]))
+
+            expected = score_cam_algorithm_1(feature_map.numpy(), X[i].numpy(), score)
+        assert expected.max() > 0
+        torch.testing.assert_close(
+            maps.values[i, 0].double(), torch.from_numpy(expected).double(), rtol=1e-3, atol=1e-5
+        )
+    torch.testing.assert_close(maps.scores[:, 0], target(model(X)["out"]).detach())
+
+
+def test_ablation_cam_of_a_dense_output_is_refused():
+    with pytest.raises(ModelError, match=r"shape \(3, 4, 16, 16\).*runs only what follows the layer.*'scorecam'"):
+        explain.attribute(Segmenter(), X, "ablationcam", targets.region(1), layer="trunk")
 
 
 def test_torchvisions_segmentation():
@@ -385,3 +468,6 @@ def test_a_wrong_input_name_is_one_line():
     for layer in LAYERS:
         with pytest.raises(ModelError, match="unexpected keyword argument 'query'"):
             explain.attribute(Answering(), X, signed, 0, inputs={"query": QUESTION}, layer=layer)
+        for method in ("scorecam", "ablationcam"):
+            with pytest.raises(ModelError, match="unexpected keyword argument 'query'"):
+                explain.attribute(Answering(), X, method, 0, inputs={"query": QUESTION}, layer=layer)
