@@ -71,8 +71,9 @@ def logits_of(output: Any, which: OutputSpec = None) -> Tensor:
         )
     if found.ndim not in (1, 2):
         raise ModelError(
-            f"the model returns a tensor of shape {tuple(found.shape)}, not logits (batch, classes): give layer=, and"
-            " classes= as a function of the output that returns one number per image (see explain.saliency.targets)"
+            f"the model returns a tensor of shape {tuple(found.shape)}, not logits (batch, classes): use"
+            " explain.attribute with layer=, and classes= as a function of the output that returns one number per image"
+            " (see explain.saliency.targets)"
         )
     return found
 
