@@ -285,7 +285,7 @@ def _opened(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise DataError(f"image {path} does not exist") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"image {path} cannot be read: {str(error).splitlines()[0] or error!r}") from None
+        raise DataError(f"image {path} cannot be read: {(str(error).splitlines() or [repr(error)])[0]}") from None
 
 
 def _of_input(values: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Image.Image:

@@ -2,7 +2,8 @@
 
 A job works in ``OUT.partial`` beside ``OUT``. Only a finished run is moved to ``OUT``; an older run there is
 kept unless ``overwrite`` is given, and is replaced only at that moment. An interrupted run stays in
-``OUT.partial``, where ``resume`` finds its checkpoints; bad input leaves nothing behind.
+``OUT.partial``, where ``resume`` finds its checkpoints, and so does one that met a broken file half way; other bad
+input leaves nothing behind.
 
     OUT/manifest.json    command, config, versions, seeds, hashes
     OUT/run.json …       the result, with a schema version
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.errors import ExplainError, RunError
+from explain.errors import DataError, ExplainError, RunError
 
 __all__ = [
     "SCHEMA",
@@ -43,6 +44,9 @@ __all__ = [
 
 SCHEMA = 1
 """Version of all JSON that jobs write; raised when a reader of the old form would go wrong."""
+
+_LONGEST = 160
+"""Characters of a setting that a message repeats."""
 
 _VERSIONED = ("torch", "torchvision", "numpy", "numba", "opencv-python", "pillow", "scikit-image", "captum")
 
@@ -127,8 +131,10 @@ def run_folder(
     try:
         yield RunFolder(partial, Checkpoint(partial / "checkpoints"))
     except Exception as error:
-        # Bad input leaves nothing. After anything else, such as a full disk, what was saved can be gone on with.
-        if isinstance(error, ExplainError) or not (partial / "checkpoints").exists():
+        # Bad input leaves nothing. After anything else, such as a full disk, or a broken file that can be mended, what
+        # was saved can be gone on with.
+        lost = isinstance(error, ExplainError) and not isinstance(error, DataError)
+        if lost or not (partial / "checkpoints").exists():
             shutil.rmtree(partial, ignore_errors=True)
             _remove_empty(created, target.parent)
         raise
@@ -177,9 +183,15 @@ def _same_config(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
     if differing:
         key = differing[0]
         raise RunError(
-            f"cannot resume {path}: it was made with {key}={found.get(key)!r}, now {wanted.get(key)!r}"
+            f"cannot resume {path}: it was made with {key}={_told(found.get(key))}, now {_told(wanted.get(key))}"
             f" ({len(differing)} setting(s) differ): repeat the first command, or pass --overwrite"
         )
+
+
+def _told(value: Any) -> str:
+    """Return a setting for a message; a list of a thousand files is cut."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def _first_missing(target: Path) -> Path | None:

@@ -51,7 +51,7 @@ def image(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Explain pictures: the classes found, where each is seen, and a box."""
-    from explain.localization.photo_run import draw_pictures, photo_rows, write_photo_run
+    from explain.localization.photo_run import draw_pictures, faithfulness_means, photo_rows, write_photo_run
     from explain.localization.photos import check_photos, faithfulness_measure, map_photos
     from explain.report import render
     from explain.runs import read_json, run_folder
@@ -74,7 +74,7 @@ def image(
     if out is None:
         with progress_bars() as progress:
             found = map_photos(subject, paths, parse_classes(classes), progress=progress, **job)
-        console.print(image_table(photo_rows(found, paths)))
+        print_tables(console, photo_rows(found, paths), faithfulness_means(found))
         for warning in found.warnings:
             console.print(f"note: {warning}")
         console.print("pictures and a report: add --out DIR")
@@ -103,11 +103,16 @@ def image(
     console.print(f"report: {out / 'report.html'}")
 
 
-def print_run(console: Console, run: Mapping[str, Any]) -> None:
-    """Print what a run found, how faithful its maps are where that was measured, and what it took."""
-    console.print(image_table(run["images"]))
-    for method, measures in run.get("faithfulness", {}).items():
+def print_tables(console: Console, rows: Sequence[dict[str, Any]], faithfulness: Mapping[str, Any]) -> None:
+    """Print the classes and boxes of pictures, and how faithful the maps of each method are where it was measured."""
+    console.print(image_table(rows))
+    for method, measures in faithfulness.items():
         console.print(_faithfulness_table(method, measures))
+
+
+def print_run(console: Console, run: Mapping[str, Any]) -> None:
+    """Print what a run found, and what it took."""
+    print_tables(console, run["images"], run.get("faithfulness", {}))
     for one in run["methods"]:
         exact = "exact" if one["exact"] else "not exact"
         residual = f", residual {one['residual']:.1e}" if one["residual"] is not None else ""
@@ -132,19 +137,24 @@ def find_images(sources: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            inside = sorted(child for child in path.iterdir() if child.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise DataError(f"folder {path} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-            found += inside
-        elif any(sign in source for sign in "*?[") and not path.exists():
-            found += _matches(source, path)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise DataError(f"image {path} does not exist")
+        try:
+            found += _pictures(source, Path(source))
+        except (OSError, ValueError) as error:  # a folder that may not be read, a name or pattern that cannot be
+            raise DataError(f"{source[:200]} cannot be searched: {getattr(error, 'strerror', None) or error}") from None
     return found
+
+
+def _pictures(source: str, path: Path) -> list[Path]:
+    if path.is_dir():
+        inside = sorted(child for child in path.iterdir() if child.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise DataError(f"folder {path} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        return inside
+    if path.exists():
+        return [path]
+    if any(sign in source for sign in "*?["):
+        return _matches(source, path)
+    raise DataError(f"image {path} does not exist")
 
 
 def _matches(source: str, path: Path) -> list[Path]:
@@ -161,7 +171,7 @@ def parse_classes(text: str) -> Any:
     """Return the class specification of a command line: ``top5``, or indices and names separated by ``;``."""
     if re.fullmatch(r"top\d+", text):
         return text
-    return [int(part) if part.strip().isdigit() else part.strip() for part in text.split(";") if part.strip()]
+    return [int(part) if part.strip().isdecimal() else part.strip() for part in text.split(";") if part.strip()]
 
 
 def parse_pictures(text: str) -> int | None:

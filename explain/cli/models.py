@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from explain.cli import options as opt
+from explain.errors import InputError
 from explain.nets.subject import Subject
 from explain.nets.zoo import ZooRow
 
@@ -32,6 +33,8 @@ def models(
 ) -> None:
     """List the models known by name, and what each supports; with --check, take one apart here and now."""
     if check is None:
+        if weights != "none" or input_size is not None:
+            raise InputError("--weights and --input-size are for one model: add --check MODEL")
         from explain.nets.subject import torchvision_names
         from explain.nets.zoo import read_zoo
 

@@ -27,8 +27,8 @@ Mean = Annotated[str | None, typer.Option(help="mean per channel of RGB / 255, a
 Std = Annotated[str | None, typer.Option(help="standard deviation per channel, as a,b,c")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 BatchSize = Annotated[int, typer.Option(min=1, help="images per forward pass")]
-Workers = Annotated[int, typer.Option(min=0, help="processes that decode images")]
-Seed = Annotated[int, typer.Option(help="of everything random")]
+Workers = Annotated[int, typer.Option(min=0, help="processes or threads that decode images")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="of everything random")]
 Limit = Annotated[int | None, typer.Option(min=1, help="use the first N images")]
 Out = Annotated[Path, typer.Option(help="run folder to write")]
 Resume = Annotated[bool, typer.Option("--resume", help="continue an interrupted run")]
@@ -54,12 +54,12 @@ def open_subject(options: ModelOptions) -> Subject:
     subject = load(
         options.model,
         weights=options.weights,
-        transform=import_attribute(options.transform) if options.transform else None,
-        classes=_class_names(options.class_names) if options.class_names else None,
+        transform=import_attribute(options.transform) if options.transform is not None else None,
+        classes=_class_names(options.class_names) if options.class_names is not None else None,
         device=auto_device(options.device),
-        input_size=_size(options.input_size) if options.input_size else None,
-        mean=_numbers("--mean", options.mean) if options.mean else None,
-        std=_numbers("--std", options.std) if options.std else None,
+        input_size=_size(options.input_size) if options.input_size is not None else None,
+        mean=_numbers("--mean", options.mean) if options.mean is not None else None,
+        std=_numbers("--std", options.std) if options.std is not None else None,
     )
     return replace(subject, name=options.model) if subject.name in ("model", "") else subject
 

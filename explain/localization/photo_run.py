@@ -22,15 +22,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from explain.drawing import as_picture
 from explain.errors import InputError, RunError, near
 from explain.localization.photo_arrays import from_arrays, to_arrays
 from explain.localization.photos import PhotoMaps
+from explain.nets.inputs import read_image
 from explain.pictures import compare, saliency_overlay, saliency_picture
 from explain.runs import SCHEMA, make_manifest, read_json, write_json
+from explain.saliency.faithfulness_result import METRICS, estimate
 from explain.types import Saliency
 
-__all__ = ["draw_pictures", "load_maps", "photo_rows", "write_photo_run"]
+__all__ = ["draw_pictures", "faithfulness_means", "load_maps", "photo_rows", "write_photo_run"]
 
 LONGEST = 480
 """Longest side of the pictures in a report; the sheet beside them is larger."""
@@ -38,10 +39,7 @@ _SHEET, _PHOTO, _MAP = {"compress_level": 3}, {"quality": 80}, {"quality": 80}
 
 
 def write_photo_run(
-    folder: Path,
-    found: PhotoMaps,
-    paths: Sequence[str | Path],
-    config: Mapping[str, Any],
+    folder: Path, found: PhotoMaps, paths: Sequence[str | Path], config: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write arrays, ``image.json`` and the manifest, without pictures, and return what ``image.json`` holds.
 
@@ -68,9 +66,8 @@ def write_photo_run(
         "warnings": found.warnings,
         "images": photo_rows(found, paths),
     }
-    if any(found.measures):
-        pairs = zip(found.maps, found.measures, strict=True)
-        run["faithfulness"] = {maps.method: _summary(measures) for maps, measures in pairs}
+    if means := faithfulness_means(found):
+        run["faithfulness"] = means
     run["manifest"]["seconds"] = {"maps": round(found.seconds, 3), "pictures": 0.0}
     write_json(folder / "manifest.json", run["manifest"])
     _write_run(folder, run)
@@ -95,6 +92,12 @@ def _write_run(folder: Path, run: Mapping[str, Any]) -> None:
 def photo_rows(found: PhotoMaps, paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     """Return the rows of ``image.json``, one per photo, without pictures."""
     return [_image_row(found, index, Path(path)) for index, path in enumerate(paths)]
+
+
+def faithfulness_means(found: PhotoMaps) -> dict[str, Any]:
+    """Return ``faithfulness`` of ``image.json``: by method the means over photos; empty where nothing was measured."""
+    pairs = zip(found.maps, found.measures, strict=True)
+    return {maps.method: _summary(measures) for maps, measures in pairs if measures}
 
 
 def draw_pictures(
@@ -234,18 +237,18 @@ def _box_rows(boxes: NDArray[np.float32]) -> list[list[float] | None]:
 
 def _summary(measures: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Return the mean of each measure over photos, with its interval; controls beside the maps they belong to."""
-    from explain.saliency.faithfulness_result import METRICS, estimate
-
     found: dict[str, Any] = {}
     for name, values in measures.items():
         metric, _, control = name.partition(".")
-        told = _number(estimate(torch.from_numpy(values.reshape(len(values), -1))).as_dict())
+        known = METRICS.get(metric)
+        mean = known.mean if known is not None else estimate
+        told = _number(mean(torch.from_numpy(values.reshape(len(values), -1))).as_dict())
         row = found.setdefault(metric, {"controls": {}})
         if control:
             row["controls"][control] = told
             continue
         row["maps"] = told
-        if (known := METRICS.get(metric)) is not None:
+        if known is not None:
             row |= {"unit": known.unit, "higher_is_better": known.higher_is_better}
     return found
 
@@ -293,13 +296,10 @@ def _draw(job: _Drawing) -> bool:
     missing = [name for name in files if not (job.folder / name).exists()]
     if not missing:
         return False
-    photo = as_picture(job.row["path"])
+    photo = read_image(job.row["path"], upright=True)  # as the network saw it
     singles = [(_single(maps, job.number), _known_boxes(maps, boxes[job.number])) for maps, boxes in job.results]
-    overlays = {}
-    place = iter(names["maps"])
-    for maps, _ in singles:
-        for rank in range(maps.values.shape[1]):
-            overlays[next(place)["file"]] = (maps, rank)
+    ranks = [(maps, rank) for maps, _ in singles for rank in range(maps.values.shape[1])]
+    overlays = {one["file"]: place for one, place in zip(names["maps"], ranks, strict=True)}
     for name in missing:
         if name == names["sheet"]:
             picture, options = _sheet(singles, photo), _SHEET

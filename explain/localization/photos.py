@@ -30,6 +30,7 @@ from explain.nets.subject import Subject
 from explain.runs import Checkpoint
 from explain.saliency.attribute import explainer
 from explain.saliency.classes import ClassSpec
+from explain.saliency.query import cut_classes
 from explain.types import Align, Saliency
 
 __all__ = ["PhotoMaps", "check_photos", "faithfulness_measure", "map_photos", "read_ahead"]
@@ -97,7 +98,7 @@ def map_photos(
     measure
         Called with the subject, the input tensor and the maps of each batch and method.
     checkpoint
-        Where what is done is saved now and then; what is found there is not done again.
+        Where what is done is saved now and then, and when the job breaks off; what is found there is not done again.
     progress
         Called with ``("images", done, all)``.
 
@@ -107,24 +108,24 @@ def map_photos(
         Photos that cannot be read, a method that the network does not allow, unusable classes.
     """
     start = time.perf_counter()
-    parts, done, before = _restored(checkpoint)
-    saved = done
+    parts, saved, before = _restored(checkpoint)
     pending: list[Arrays] = []
     if not len(paths) or not methods:
         raise InputError(f"{len(paths)} images and {len(methods)} methods were given: give at least one of each")
     explainers = [explainer(subject, method, layer=layer, align=align, batch_size=batch_size) for method in methods]
-    batches = read_ahead(paths, subject.transform, batch_size=batch_size, workers=workers, start=done)
-    for indices, batch in batches:
-        rows = _rows(classes, indices, len(paths))
-        pending.append(_mapped(subject, batch, rows, explainers, measure))
-        done = indices.stop
-        if progress is not None:
-            progress("images", done, len(paths))
-        if checkpoint.due("photos"):
-            _save(checkpoint, pending, saved, done, before + time.perf_counter() - start)
-            parts, pending, saved = [*parts, *pending], [], done
-    if pending:
-        _save(checkpoint, pending, saved, done, before + time.perf_counter() - start)
+    batches = read_ahead(paths, subject.transform, batch_size=batch_size, workers=workers, start=saved)
+    try:
+        for indices, batch in batches:
+            rows = cut_classes(classes, indices.start, len(indices), len(paths))
+            pending.append(_mapped(subject, batch, rows, explainers, measure))
+            if progress is not None:
+                progress("images", indices.stop, len(paths))
+            if checkpoint.due("photos"):
+                _save(checkpoint, pending, saved, before + time.perf_counter() - start)
+                parts, pending, saved = [*parts, *pending], [], indices.stop
+    finally:  # also after a broken photo or an interruption
+        if pending:
+            _save(checkpoint, pending, saved, before + time.perf_counter() - start)
     whole = _joined([*parts, *pending])
     each = [_of_method(whole, number) for number in range(len(methods))]
     return PhotoMaps(
@@ -225,16 +226,6 @@ def _batch(parts: Sequence[Batch]) -> Batch:
     return Batch(torch.cat([part.tensor for part in parts]), tuple(geometries) or None, pictures)
 
 
-def _rows(classes: ClassSpec, indices: range, total: int) -> ClassSpec:
-    """Cut classes given per photo to those of one batch."""
-    rows: Any = classes.tolist() if isinstance(classes, (Tensor, np.ndarray)) else classes
-    if not (isinstance(rows, (list, tuple)) and rows and all(isinstance(row, (list, tuple)) for row in rows)):
-        return classes
-    if len(rows) != total:
-        raise InputError(f"classes has {len(rows)} lists for {total} images: give one list per image")
-    return list(rows[indices.start : indices.stop])
-
-
 def _mapped(
     subject: Subject,
     batch: Batch,
@@ -295,12 +286,14 @@ def _of_method(whole: Arrays, number: int) -> Arrays:
     return {name.removeprefix(prefix): value for name, value in whole.items() if name.startswith(prefix)}
 
 
-def _save(checkpoint: Checkpoint, pending: Sequence[Arrays], first: int, stop: int, seconds: float) -> None:
-    """Save the batches since the last time as a piece of their own, then the list's new end."""
+def _save(checkpoint: Checkpoint, pending: Sequence[Arrays], first: int, seconds: float) -> None:
+    """Save the batches since photo ``first`` as a piece of their own, then the list's new end."""
     if checkpoint.folder is None:
         return
-    checkpoint.save(f"photos-{first:06d}", _joined(pending) | {"stop": np.array(stop)})
-    checkpoint.save("photos", {"stop": np.array(stop), "seconds": np.array(seconds)})
+    piece = _joined(pending)
+    stop = np.array(first + len(piece["sizes"]))
+    checkpoint.save(f"photos-{first:06d}", piece | {"stop": stop})
+    checkpoint.save("photos", {"stop": stop, "seconds": np.array(seconds)})
 
 
 def _restored(checkpoint: Checkpoint) -> tuple[list[Arrays], int, float]:

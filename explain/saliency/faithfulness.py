@@ -32,7 +32,7 @@ from explain.saliency.imputation import BLUR, Baseline
 from explain.saliency.measures import Job, measure, probabilities
 from explain.types import Saliency
 
-__all__ = ["faithfulness", "faithfulness_report"]
+__all__ = ["faithfulness"]
 
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 NOISE = 0.01
@@ -50,7 +50,7 @@ def faithfulness(
     insertion_baseline: Baseline = "blur",
     blur: float = BLUR,
     noise: float = NOISE,
-    controls: Sequence[Control] = CONTROLS,
+    controls: Sequence[Control] | Control = CONTROLS,
     draws: int = 1,
     batch_size: int = 32,
     seed: int = 0,
@@ -113,6 +113,7 @@ def faithfulness(
         The network fails, gives no logits, or gives NaN.
     """
     wanted = _metrics(metrics)
+    beside = _controls(controls)
     _check_options(steps, fractions, noise, draws, batch_size)
     subject = as_subject(model)
     placed = subject.placed(as_batch(images, subject.transform).tensor)
@@ -140,7 +141,7 @@ def faithfulness(
         whole = probabilities(job, 1, lambda items, _: placed[job.image_of(items)])[..., 0]
         scores, curves = measure(job, values, wanted, whole)
         found: dict[str, dict[str, Tensor]] = {
-            control: _control_scores(job, values, wanted, whole, control, draws, seed) for control in controls
+            control: _control_scores(job, values, wanted, whole, control, draws, seed) for control in beside
         }
     settings = {
         "steps": job.steps,
@@ -158,21 +159,6 @@ def faithfulness(
     return Faithfulness(scores, found, curves, classes, whole, flat, maps.method, maps.layer, settings, maps.names)
 
 
-def faithfulness_report(
-    model: nn.Module | Subject | str,
-    images: Any,
-    maps: Saliency,
-    metrics: Sequence[str] | str = tuple(METRICS),
-    *,
-    steps: int = 32,
-    batch_size: int = 32,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Return what `faithfulness` finds as JSON takes it: see `Faithfulness.as_dict`; curves included."""
-    found = faithfulness(model, images, maps, metrics, steps=steps, batch_size=batch_size, seed=seed)
-    return found.as_dict(curves=True)
-
-
 # --- checks ---------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +169,14 @@ def _metrics(metrics: Sequence[str] | str) -> tuple[str, ...]:
     for name in wanted:
         if name not in METRICS:
             raise InputError(f"unknown metric {name!r}{near(str(name), METRICS)}; there are {', '.join(METRICS)}")
+    return wanted
+
+
+def _controls(controls: Sequence[Control] | Control) -> Sequence[Control]:
+    wanted: Sequence[Control] = (controls,) if isinstance(controls, str) else controls
+    for name in wanted:
+        if name not in CONTROLS:
+            raise InputError(f"unknown control {name!r}; there are {', '.join(CONTROLS)}")
     return wanted
 
 

@@ -64,15 +64,16 @@ Make = Callable[[Tensor, Tensor], Tensor]
 def probabilities(job: Job, steps: int, make: Make) -> Tensor:
     """Return the probability of each map's class at each step, float32 ``(b, k, steps)``."""
     classes = job.maps.classes.to(job.images.device).flatten()
+    last = int(classes.max())
     found = []
     for chunk in torch.arange(job.items * steps, device=job.images.device).split(job.batch_size):
         items, step = chunk // steps, chunk % steps
         changed = make(items, step)
         with naming_errors(changed):
             logits = logits_of(job.subject.model(changed), job.output)
-        if logits.ndim != 2 or int(classes.max()) >= logits.shape[1]:
+        if logits.ndim != 2 or last >= logits.shape[1]:
             raise ModelError(
-                f"the network returns {tuple(logits.shape)} for maps of class {int(classes.max())}: faithfulness needs"
+                f"the network returns {tuple(logits.shape)} for maps of class {last}: faithfulness needs"
                 " the logits of all classes (batch, classes), of the network that the maps belong to"
             )
         found.append(logits.float().softmax(1).gather(1, classes[items, None])[:, 0])

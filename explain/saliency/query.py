@@ -15,7 +15,7 @@ from explain.nets.outputs import OutputSpec, logits_of, pick
 from explain.nets.subject import Subject
 from explain.saliency.classes import ClassSpec, choose_classes
 
-__all__ = ["Query", "Selection", "query_of"]
+__all__ = ["Query", "Selection", "cut_classes", "query_of"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Query:
         """Return the query for images ``start … start + count`` of ``total``: lists and inputs per image are cut."""
         part = self.of(torch.arange(start, start + count), total)
         classes = _of_images(self.classes, torch.arange(start, start + count))
-        return replace(part, classes=_rows(classes, start, count, total))
+        return replace(part, classes=cut_classes(classes, start, count, total))
 
     def of(self, rows: Tensor, total: int) -> Query:
         """Return the query with the other inputs of images ``rows`` of ``total``."""
@@ -156,8 +156,14 @@ def _of_images(spec: Any, rows: Tensor) -> Any:
     return spec.of_images(rows) if hasattr(spec, "of_images") else spec
 
 
-def _rows(classes: ClassSpec, start: int, count: int, total: int) -> ClassSpec:
-    """Cut per-sample classes to the images of one chunk."""
+def cut_classes(classes: ClassSpec, start: int, count: int, total: int) -> ClassSpec:
+    """Return the classes of images ``start … start + count`` of ``total``: one list per image is cut, all else is kept.
+
+    Raises
+    ------
+    InputError
+        Lists for another number of images.
+    """
     rows: Any = classes.tolist() if isinstance(classes, (Tensor, np.ndarray)) else classes
     if not (isinstance(rows, (list, tuple)) and rows and all(isinstance(row, (list, tuple)) for row in rows)):
         return classes

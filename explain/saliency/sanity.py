@@ -290,8 +290,11 @@ def _randomise(model: nn.Module, names: Sequence[str], how: How, generator: torc
 def _reset(module: nn.Module, generator: torch.Generator) -> None:
     """Call the module's own initialisation, which draws from torch's global state, and put that state back."""
     devices = sorted({p.device.index or 0 for p in module.parameters() if p.device.type == "cuda"})
+    seed = int(torch.randint(2**62, (1,), generator=generator))
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach devices that are not put back
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(seed)
         module.reset_parameters()  # type: ignore[operator]
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from explain.cli import main
 from explain.data.recipes import recipe_path
 from explain.data.sample import sample_photos
 from explain.data.scenes import write_scenes
@@ -66,22 +65,6 @@ def net(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     return write_scenes(tmp_path_factory.mktemp("data") / "scenes", count=12, seed=3)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["explain", *map(str, args)])
-        monkeypatch.setenv("COLUMNS", "200")
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def refused(result, *parts):
@@ -190,6 +173,10 @@ def test_image_measures_faithfulness(run, net, tmp_path):
     assert value["faithfulness"]["cam"]["deletion"]["maps"]["mean"] == pytest.approx(scores["deletion"][0])
     assert "deletion" in text
     assert "Faithfulness of cam" in (out / "report.html").read_text()
+    printed = text[text.index("faithfulness of cam") : text.index("cam at ")].splitlines()
+    code, text, err = run("image", f"{net}:subject", sample_photos()[0].path, "--faithfulness")
+    assert code == 0, err
+    assert printed[1:-1] == text[text.index("faithfulness of cam") :].splitlines()[1 : len(printed) - 1]
 
 
 @pytest.mark.parametrize(("wanted", "drawn"), [("none", 0), ("1", 1), ("all", 3)])
@@ -262,6 +249,29 @@ def test_an_interrupted_image_run_goes_on_to_the_same_bytes(run, net, tmp_path, 
     assert {key: first[key] for key in first if key != "manifest"} == {
         key: second[key] for key in second if key != "manifest"
     }
+
+
+def test_a_photo_that_breaks_off_is_named_and_the_run_goes_on_once_it_is_whole(run, net, tmp_path, monkeypatch):
+    import explain.localization.photos as photos
+
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8)
+    for number, photo in enumerate(pixels):
+        Image.fromarray(photo).save(tmp_path / f"{number}.jpg")
+    args = ("image", f"{net}:subject", tmp_path / "*.jpg", "--batch-size", 2, "--out")
+    assert run(*args, tmp_path / "whole")[0] == 0
+    broken = tmp_path / "5.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    work, calls = photos._mapped, []
+    monkeypatch.setattr(photos, "_mapped", lambda *a: calls.append(a) or work(*a))
+    refused(run(*args, tmp_path / "cut"), broken, "truncated")
+    assert len(calls) == 2
+    refused(run(*args, tmp_path / "cut"), "cut.partial", "--resume")
+    broken.write_bytes(whole)
+    assert run(*args, tmp_path / "cut", "--resume")[0] == 0
+    assert len(calls) == 4
+    assert same_files(tmp_path / "whole" / "arrays", tmp_path / "cut" / "arrays") == 1
+    assert same_files(tmp_path / "whole" / "images", tmp_path / "cut" / "images") == 7 * 3
 
 
 @pytest.mark.slow
@@ -427,6 +437,9 @@ def test_unknown_model_layer_class_and_options(run, net, scenes, tmp_path):
     refused(run("image", f"{net}:subject", photo, "--method", "magic"), "unknown method 'magic'")
     refused(run("image", f"{net}:subject", photo, "--layer", "nowhere", "--method", "gradcam"), "nowhere")
     refused(run("image", f"{net}:subject", photo, "--pictures", "some"), "--pictures 'some'", "all, or none")
+    refused(run("image", f"{net}:subject", photo, "--classes", "²"), "unknown class '²'")
+    refused(run("image", f"{net}:subject", "**.jpg"), "**.jpg cannot be searched", "'**'")
+    refused(run("image", f"{net}:subject", "a" * 5000), "cannot be searched: File name too long")
     refused(run("neurons", f"{net}:subject", "--data", scenes, "--layer", "0.9", "--out", out), "no layer '0.9'")
     refused(run("neurons", f"{net}:subject", "--data", scenes, "--units", "5:99", "--out", out), "units 0 to 7")
     refused(run("localize", f"{net}:subject", "--data", scenes, "--protocol", "cam16", "--out", out), "cam2016")
@@ -526,6 +539,10 @@ def test_usage_errors_are_one_line(run, net, tmp_path):
     refused(run("neurons", f"{net}:subject"), "--data")
     refused(run("nothing"), "nothing")
     refused(run("image", f"{net}:subject", photo, "--mean", "1,2"), "--mean '1,2'")
+    refused(run("image", f"{net}:subject", photo, "--std", ""), "--std ''")
+    refused(run("image", f"{net}:subject", photo, "--input-size", ""), "--input-size ''")
+    refused(run("image", f"{net}:subject", photo, "--seed", 2**70), "--seed")
+    refused(run("models", "--weights", "DEFAULT"), "--check MODEL")
     refused(run("image", f"{net}:subject", photo, "--std", "0,0,0"), "above 0")
     refused(run("image", f"{net}:subject", photo, "--transform", "os:sep"), "cannot be called")
     refused(run("image", f"{net}:subject", photo, "--device", "meta"), "meta")

@@ -9,7 +9,6 @@ import pytest
 from torch import nn
 from torchvision import models
 
-from explain.cli import main
 from explain.cli.models import support_table
 from explain.nets import Preprocess, Subject
 from explain.nets.subject import torchvision_names
@@ -38,22 +37,6 @@ def vit():
 def blind():
     return explain.load(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4)), transform=Preprocess((64, 64)))
 """
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["explain", *map(str, args)])
-        monkeypatch.setenv("COLUMNS", "200")
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

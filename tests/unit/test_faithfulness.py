@@ -19,7 +19,7 @@ from torch import nn
 import explain
 from explain.errors import InputError, ModelError
 from explain.saliency.controls import control_maps, ranked
-from explain.saliency.faithfulness import faithfulness, faithfulness_report
+from explain.saliency.faithfulness import faithfulness
 from explain.saliency.faithfulness_result import METRICS, estimate, share
 from explain.saliency.imputation import baseline_of, blurred, impute
 
@@ -406,6 +406,14 @@ def test_refusals(x, maps, options, message):
         faithfulness(small(), x, maps, **options)
 
 
+def test_an_unknown_control_is_refused_before_the_network_is_asked():
+    model = Pixels(torch.ones(8, 8))
+    with pytest.raises(InputError, match="unknown control 'centr'; there are random, centre"):
+        faithfulness(model, X, MAPS, controls="centr")
+    assert model.calls == []
+    assert list(faithfulness(model, X, MAPS, "deletion", steps=2, controls="centre").controls) == ["centre"]
+
+
 def test_refused_networks():
     with pytest.raises(ModelError, match="of the network that the maps belong to"):
         faithfulness(small(classes=1), X, MAPS)
@@ -434,13 +442,13 @@ def test_intervals_by_hand():
 def test_the_report_is_json_and_says_everything():
     subject = explain.nets.Subject(small(), classes=("a", "b", "c"))
     maps = replace(MAPS, names=subject.classes)
-    told = faithfulness_report(subject, X, maps, steps=4)
+    found = faithfulness(subject, X, maps, steps=4)
+    told = found.as_dict(curves=True)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert set(told["summary"]) == set(METRICS)
     summary = told["summary"]["deletion"]
     assert summary["better"] == "lower"
     assert set(summary["controls"]) == set(summary["advantage"]) == {"random", "centre"}
-    found = faithfulness(subject, X, maps, steps=4)
     assert summary["maps"] == found.mean("deletion").as_dict()
     gap = found.controls["random"]["deletion"] - found.scores["deletion"]
     assert summary["advantage"]["random"]["mean"] == pytest.approx(float(gap.mean()))

@@ -99,6 +99,22 @@ def test_what_is_measured_comes_in_the_order_of_the_photos(subject, paths):
     assert found.measures[0]["top"].shape == (7, 2)
 
 
+def test_a_run_is_as_exact_as_its_worst_batch(subject, paths, monkeypatch):
+    import explain.localization.photos as photos
+
+    explainer, residuals = photos.explainer, iter([0.1, 0.3, 0.2])
+
+    def spoilt(model, method, **options):
+        explained = explainer(model, method, **options)
+        return lambda images, classes: replace(
+            explained(images, classes), residual=(found := next(residuals)), exact=found < 0.3
+        )
+
+    monkeypatch.setattr(photos, "explainer", spoilt)
+    (maps,) = map_photos(subject, paths, batch_size=3).maps
+    assert (maps.residual, maps.exact) == (0.3, False)
+
+
 def test_photos_are_read_while_the_network_works_and_not_all_at_once(paths):
     read, threads = [], set()
 
@@ -217,6 +233,55 @@ def test_a_run_can_be_loaded_and_drawn_again_without_the_network(subject, paths,
     before = (tmp_path / "image.json").read_bytes()
     assert draw_pictures(tmp_path, run, 3) == 0
     assert (tmp_path / "image.json").read_bytes() == before
+
+
+def test_means_of_a_run_are_those_that_faithfulness_gives():
+    from explain.localization.photo_run import faithfulness_means
+    from explain.localization.photos import PhotoMaps
+    from explain.saliency.faithfulness_result import METRICS
+
+    scores = {"increase": np.zeros((5, 1)), "deletion": np.array([[0.0], [0], [0], [0.01], [1]]), "own": np.ones(5)}
+    scores["increase.random"] = np.array([[0.0], [0], [100], [0], [0]])
+    empty = PhotoMaps((made(torch.rand(5, 1, 8, 12)),), (), np.zeros((5, 2)), ({},), 1.0)
+    assert faithfulness_means(empty) == {}
+    means = faithfulness_means(replace(empty, measures=(scores,)))["captum:occlusion"]
+    for name in ("increase", "deletion"):
+        assert means[name]["maps"] == METRICS[name].mean(torch.from_numpy(scores[name])).as_dict()
+    assert means["increase"]["maps"]["high"] > 0  # by Wilson; the normal interval is a point
+    assert means["deletion"]["maps"]["low"] == 0  # no area is negative
+    assert means["increase"]["controls"]["random"]["mean"] == 20
+    assert means["own"]["maps"]["mean"] == 1
+
+
+def test_sheets_show_the_boxes_of_the_run_unless_these_are_in_pixels_of_the_input(
+    subject, paths, tmp_path, monkeypatch
+):
+    import explain.localization.photo_run as photo_run
+
+    draw, given = photo_run.saliency_picture, []
+    monkeypatch.setattr(photo_run, "saliency_picture", lambda *a, **k: given.append(k["boxes"]) or draw(*a, **k))
+    cropping = explain.load(small_net(), transform=lambda image: subject.transform(image)[:, :40])
+    for number, (own, frame) in enumerate([(subject, "original"), (cropping, "input")]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found = map_photos(own, paths[:1], [0, 1, 2, 3, 4, 5])
+        draw_pictures(folder, run := write_photo_run(folder, found, paths[:1], {"model": {}}))
+        assert run["images"][0]["frame"] == frame
+    (row,) = map_photos(subject, paths[:1], [0, 1, 2, 3, 4, 5]).boxes[0].tolist()
+    assert given[0] == [None if np.isnan(box[0]) else box for box in row]
+    assert any(given[0])
+    assert given[1] is True
+
+
+def test_sheets_show_pictures_of_16_bits_as_the_network_saw_them(tmp_path):
+    grey = np.linspace(0, 65535, 48 * 48).reshape(48, 48).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    subject = explain.load(small_net(), transform=Preprocess((48, 48)))
+    found = map_photos(subject, [tmp_path / "grey.png"])
+    draw_pictures(tmp_path, run := write_photo_run(tmp_path, found, [tmp_path / "grey.png"], {"model": {}}))
+    with Image.open(tmp_path / run["images"][0]["picture"]) as picture:
+        shown = np.asarray(picture.convert("L"), dtype=float)
+    assert np.abs(shown - grey / 257).max() < 16
 
 
 def test_json_has_null_where_a_number_is_not_known(paths, tmp_path):

@@ -182,6 +182,17 @@ def test_image_shows_logit_probability_box_and_exactness(tmp_path):
     assert '<rect class="u" x="10" y="12" width="50" height="38"/>' in html
 
 
+def test_boxes_in_pixels_of_the_input_are_told_but_not_drawn_over_the_photo(tmp_path):
+    folder = report_runs.image(tmp_path / "run")
+    run = json.loads((folder / "image.json").read_text(encoding="utf-8"))
+    for image in run["images"]:
+        image["frame"] = "input"
+    (folder / "image.json").write_text(json.dumps(run), encoding="utf-8")
+    html = render(folder).read_text(encoding="utf-8")
+    assert "box 10, 12, 60, 50" in html
+    assert '<rect class="u"' not in html
+
+
 def test_demo_has_its_parts_in_order(tmp_path):
     html = render(report_runs.demo(tmp_path / "run")).read_text(encoding="utf-8")
     places = [html.index(f'<section class="part" id="{prefix}-part">') for prefix in "abc"]

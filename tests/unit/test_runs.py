@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from explain.errors import ExplainError, RunError
+from explain.errors import DataError, ExplainError, InputError, RunError
 from explain.runs import SCHEMA, Checkpoint, make_manifest, read_json, run_folder, write_json
 
 CONFIG = {"layer": "x", "seed": 0}
@@ -102,6 +102,17 @@ def test_bad_input_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]  # it was there before
 
 
+@pytest.mark.parametrize(("error", "saved", "kept"), [(DataError, 1, 1), (DataError, 0, 0), (InputError, 1, 0)])
+def test_only_a_broken_file_keeps_what_was_saved(tmp_path, error, saved, kept):
+    with pytest.raises(error), run_folder(tmp_path / "run", config=CONFIG) as folder:
+        if saved:
+            folder.checkpoint.save("state", {"done": np.array(3)})
+        raise error("bad")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.partial"] * kept
+    with run_folder(tmp_path / "run", config=CONFIG, resume=True) as folder:
+        assert (folder.checkpoint.load("state") is not None) == bool(kept)
+
+
 def test_an_interrupted_run_can_be_resumed_or_thrown_away(tmp_path):
     out = tmp_path / "run"
     interrupt(out)
@@ -130,6 +141,9 @@ def test_resuming_with_other_settings_is_refused(tmp_path):
     finish(out, resume=True)
     with pytest.raises(RunError, match=r"made with layer='x', now None"):
         finish(out, config={"seed": 0}, resume=True)
+    with pytest.raises(RunError, match="made with images=None, now .*a00001.*repeat the first command") as error:
+        finish(out, config={**CONFIG, "images": [f"a{number:05}" for number in range(1000)]}, resume=True)
+    assert len(str(error.value)) < 500
 
 
 def test_resuming_a_finished_run_says_so(tmp_path):

@@ -183,11 +183,15 @@ def test_a_map_that_ignores_the_network_fails_and_cam_passes():
     assert found.method == "cam"
 
 
-def test_repeatable_and_nothing_is_touched():
+def test_repeatable_and_nothing_is_touched(monkeypatch):
+    def seeded(seed):
+        pytest.fail("a device that the model is not on was seeded")
+
     model = net().train()
     state, modes = copy.deepcopy(model.state_dict()), [module.training for module in model.modules()]
     torch.manual_seed(3)
     random = torch.get_rng_state()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded)
     one = randomization_check(model, X, explain.cam)
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in model.modules()] == modes
