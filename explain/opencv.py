@@ -71,7 +71,12 @@ def largest_component(mask: NDArray[Any]) -> Box | None:
     if binary.size == 0:
         return None
     cv2 = load()
-    # Without OpenCV's statistics, which cost five times the components themselves: most maps have only one.
+    # Most maps have one component without holes: its one contour is found at half the cost of labels.
+    contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    if len(contours) == 1:
+        left, top, width, height = cv2.boundingRect(contours[0])
+        return left, top, left + width, top + height
+    # Without OpenCV's statistics, which cost five times the components themselves.
     count, labels = cv2.connectedComponents(binary, connectivity=8)
     if count < 2:
         return None
