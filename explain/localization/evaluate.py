@@ -258,7 +258,7 @@ def _measure(
     warnings: list[str] = []
     probe: HeadProbe | None = None
     for indices, tensor in _batches(subject, data, batch_size, workers, done):
-        traced = trace(subject.model, subject.placed(tensor))
+        traced = trace(subject.model, subject.placed(tensor), blocks=True)
         if probe is None:
             probe = probe_head(traced.head, traced.map)
             require_exact(probe, traced.layer)

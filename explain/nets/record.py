@@ -3,8 +3,8 @@
 Recording rides on the user's own forward pass. A ``TorchFunctionMode`` sees the torch functions of this
 thread, module hooks say whose output a tensor is. Each new spatial tensor ``(b, c, h, w)`` replaces the last
 one, so no more than one activation is held; the calls after the last one are the *head* and can be replayed.
-With ``at`` the map is the output of a named layer, and all after it is the head. Inside modules that are known to
-turn a map into a map (`gives_map`) nothing is looked at, which is most of a network.
+With ``at`` the map is the output of a named layer, and all after it is the head. Inside modules that turn a map into a
+map (`gives_map`) nothing is looked at, which is most of a network.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_
 
 from explain.errors import ModelError
 from explain.maps import Cells
-from explain.nets.calls import Call, Held, Slot, map_tree, needed_calls, replayable, tree_leaves
+from explain.nets.calls import tree_leaves
 from explain.nets.head import Head
 from explain.nets.layout import Layout, Seen
-from explain.nets.leaves import gives_map, is_spatial
+from explain.nets.leaves import gives_map, is_spatial, repeated_blocks
 from explain.nets.lineage import Lineage
 from explain.nets.outputs import OutputSpec, logits_of
 from explain.nets.receptive import Centres
+from explain.nets.tape import Tape
 from explain.nets.traced import NoHead, Spot, Trace
 
 __all__ = ["Recorder", "recording"]
@@ -43,6 +44,8 @@ class Recorder(TorchFunctionMode):
         at: Spot | None = None,
         *,
         follow: bool = False,
+        blocks: frozenset[type[nn.Module]] = frozenset(),
+        owned: Callable[[Tensor], bool] = lambda tensor: False,
     ) -> None:
         super().__init__()
         self._on_name = on_name
@@ -59,12 +62,12 @@ class Recorder(TorchFunctionMode):
         self._stack: list[str] = []
         # A layer that is named after a function, and what follows every tensor, need all functions.
         self._may_rest = on_name is None and not follow and (at is None or ":" not in at.layer)
-        self._resting = False
+        self._resting = ""
         self._rests_on_images = False
-        self._alive: list[Any] = []  # keeps ids unique while the head is recorded
-        self._slots: dict[int, int] = {}
-        self._calls: list[Call] = []
-        self._count = 0
+        self._blocks, self._owned = blocks, owned
+        self.missed = False
+        """A block was not what it was taken for: the pass has to be recorded again, without ``blocks``."""
+        self._tape = Tape()
         self._map: Tensor | None = None
         self._value: Tensor | None = None
         self._name = ""
@@ -84,6 +87,8 @@ class Recorder(TorchFunctionMode):
             return result
         if self._centres is not None:
             self._centres.note(func, args, kwargs, result)
+        if self._blocks and not self.missed:
+            self.missed = self._lineage.strangers(args, kwargs, self._owned)
         if isinstance(result, Tensor):
             self._lineage.note(args, kwargs, (result,))
             if is_spatial(result) and not self._reached:
@@ -119,10 +124,7 @@ class Recorder(TorchFunctionMode):
         """Take a tensor for the map: what comes after it is the head."""
         self._map = feature_map
         self._owners.clear()
-        self._calls.clear()
-        self._alive.clear()
-        self._slots = {id(feature_map): 0}
-        self._count = 0
+        self._tape.start(feature_map)
 
     def _fix(self) -> None:
         """Keep the map that was asked for; later calls may work on it in place."""
@@ -135,26 +137,8 @@ class Recorder(TorchFunctionMode):
     def _record(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Any, ...], *, single: bool
     ) -> None:
-        inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        if not any(id(value) in self._slots for value in inputs):
-            return
         batch = self._map.shape[0] if self._map is not None else 0
-
-        def template(value: Any) -> Any:
-            if isinstance(value, Tensor) and id(value) in self._slots:
-                return Slot(self._slots[id(value)])
-            if isinstance(value, Tensor) and self._lineage.has((value,)):
-                return Held(value.detach())
-            return value.detach() if isinstance(value, Tensor) else value
-
-        func, args, kwargs = replayable(func, args, kwargs, batch)
-        numbers = tuple(
-            self._count + 1 + place if isinstance(result, Tensor) else None for place, result in enumerate(results)
-        )
-        self._count += len(results)
-        self._calls.append(Call(func, map_tree(args, template), map_tree(kwargs, template), numbers, single))
-        self._alive.append(results)
-        self._slots.update({id(result): n for result, n in zip(results, numbers, strict=True) if n is not None})
+        self._tape.record(func, args, kwargs, results, single=single, batch=batch, lineage=self._lineage)
 
     # --- modules --------------------------------------------------------------------------------------
 
@@ -179,20 +163,20 @@ class Recorder(TorchFunctionMode):
 
         Its output says all where it turns a map into a map.
         """
-        if not self.here:
+        if self._resting or not self.here:
             return
         self._stack.append(name)
         if self._may_rest and not self._reached and _get_current_function_mode() is self:
             with torch._C.DisableTorchFunction():  # to read a shape is no part of the pass
-                rests = gives_map(module, inputs)
+                rests = gives_map(module, inputs, self._blocks)
             if rests:
-                self._resting, self._rests_on_images = True, self._lineage.has(inputs)
+                self._resting, self._rests_on_images = name, self._lineage.has(inputs)
                 _pop_mode()
 
     def wake(self) -> None:
         """See torch functions again."""
         if self._resting:
-            self._resting = self._rests_on_images = False
+            self._resting, self._rests_on_images = "", False
             _push_mode(self)
 
     @property
@@ -204,14 +188,18 @@ class Recorder(TorchFunctionMode):
         """Note that module ``name`` returned ``output`` (None: it raised); it owns the map if it returned it."""
         if not self.here:
             return
+        self._calls_of[name] += 1
+        if self._resting not in ("", name):
+            return  # inside a module that is not looked into
         while self._stack and self._stack.pop() != name:
             pass  # modules left by an exception before their hooks could say so
-        self._calls_of[name] += 1
         if self._resting:
             if isinstance(output, Tensor) and is_spatial(output):
                 if self._rests_on_images:
                     self._lineage.add(output)
                 self._start(output)
+            else:
+                self.missed = True
             self.wake()
         if self._reached or not name or not isinstance(output, Tensor):
             return
@@ -263,7 +251,8 @@ class Recorder(TorchFunctionMode):
                 "no spatial feature map was seen in the forward pass (a compiled or scripted model? then give"
                 " the original module; a model without images? then there is nothing to map)"
             )
-        if id(logits) not in self._slots:
+        slot = self._tape.slot(logits)
+        if slot is None:
             raise NoHead(
                 f"the output does not come from the last spatial map ({self._name}): explain cannot tell the head"
                 " from the trunk; wrap the model so that it returns the logits of one classifier"
@@ -273,8 +262,8 @@ class Recorder(TorchFunctionMode):
         value, layout = self._placed()
         prefixed = layout is not None and layout.prefix > 0
         head = Head(
-            needed_calls(self._calls, self._slots[id(logits)]),
-            self._slots[id(logits)],
+            self._tape.calls(slot),
+            slot,
             layout,
             original=value[:, : layout.prefix].detach().clone() if layout is not None and prefixed else None,
             batch=len(value),
@@ -313,14 +302,21 @@ def recording(
     at: Spot | None = None,
     *,
     follow: bool = False,
+    blocks: bool = False,
 ) -> Iterator[Recorder]:
     """Record the forward passes of ``model`` made by this thread inside the block; hooks go with it.
 
     ``on_name(name, map)`` is called for each spatial tensor as it gets a name, and may return another to go on with
     (honoured for the names of functions). ``at``: the layer whose output is the map, instead of the last spatial one.
-    ``follow``: find out where its cells look as well (`Recorder.cells`).
+    ``follow``: find out where its cells look as well (`Recorder.cells`). ``blocks``: do not look into repeated blocks
+    either, which `Recorder.missed` may ask to do after all; candidates and owners lack what is inside them.
     """
-    recorder = Recorder(on_name, at, follow=follow)
+
+    def owned(tensor: Tensor) -> bool:
+        return isinstance(tensor, nn.Parameter) or any(tensor is one for one in model.buffers())
+
+    kinds = repeated_blocks(model) if blocks and at is None else frozenset()
+    recorder = Recorder(on_name, at, follow=follow, blocks=kinds, owned=owned)
     names = {module: name for name, module in model.named_modules() if module is not model}
 
     def entering(module: nn.Module, args: Any) -> None:

@@ -81,6 +81,7 @@ def trace(
     *,
     run: Callable[[Tensor], Any] | None = None,
     output: OutputSpec = None,
+    blocks: bool = False,
 ) -> Trace:
     """Run one forward pass of ``model`` in eval mode, without graph, and record map, head and logits.
 
@@ -94,6 +95,9 @@ def trace(
         How the network is called on images; ``model(images)`` where None.
     output
         Which part of the network's output holds the logits; see `explain.nets.outputs.pick`.
+    blocks
+        Take it that repeated blocks turn maps into maps, and do not look inside: less to do. Where that proves wrong
+        there is a second forward pass. The trace's candidates and owners lack what is inside blocks.
 
     Raises
     ------
@@ -101,8 +105,11 @@ def trace(
         The model is no image classifier that can be traced, or the map holds NaN or infinity; the message says why.
     """
     with eval_mode(model), torch.inference_mode(False), torch.no_grad():
-        with recording(model, at=at) as recorder, naming_errors(images):
-            result = run(images) if run is not None else model(images.clone())  # it may work in place on them
+        for rests in (True, False) if blocks else (False,):
+            with recording(model, at=at, blocks=rests) as recorder, naming_errors(images):
+                result = run(images) if run is not None else model(images.clone())  # it may work in place on them
+            if not recorder.missed:
+                break
         traced = recorder.trace(result, output)
         check_finite(traced)
         return traced
@@ -115,6 +122,7 @@ def best_trace(
     run: Callable[[Tensor], Any] | None = None,
     first: Callable[[Tensor], Any] | None = None,
     output: OutputSpec = None,
+    blocks: bool = False,
 ) -> tuple[Trace, HeadProbe]:
     """Return a trace at the layer that is best to explain, and what its head was found to be.
 
@@ -123,7 +131,7 @@ def best_trace(
 
     Parameters
     ----------
-    run, output
+    run, output, blocks
         See `trace`.
     first
         How the network is called on the first image alone, where ``run`` has further inputs; ``run`` where None.
@@ -134,7 +142,7 @@ def best_trace(
         See `trace`; or no layer gives a grid of the image that the scores depend on.
     """
     try:
-        traced = trace(model, images, run=run, output=output)
+        traced = trace(model, images, run=run, output=output, blocks=blocks)
     except NoHead as error:
         found = last_grid(model, images[:1], first or run, output)
         if found is None:

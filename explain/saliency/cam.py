@@ -109,11 +109,11 @@ class BestLayer:
         model = query.subject.model
         if self._seen is None:
             first = query.first(len(images))
-            traced, probe = best_trace(model, images, run=query.run, first=first, output=query.output)
+            traced, probe = best_trace(model, images, run=query.run, first=first, output=query.output, blocks=True)
             self._seen = traced.at, probe
             return traced, probe
         spot, probe = self._seen
-        return trace(model, images, spot, run=query.run, output=query.output), probe
+        return trace(model, images, spot, run=query.run, output=query.output, blocks=True), probe
 
 
 def by_chunks(query: Query, batch: Batch, batch_size: int, part: Callable[[Query, Tensor, int], Saliency]) -> Saliency:

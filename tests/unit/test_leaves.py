@@ -105,7 +105,7 @@ def test_nothing_is_missed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model, images = models.get_model(name, weights=None).eval(), torch.randn(2, 3, 64, 64)
     found = trace(model, images)
-    monkeypatch.setattr(record, "gives_map", lambda module, inputs: False)
+    monkeypatch.setattr(record, "gives_map", lambda *_: False)
     expected = trace(model, images)
     assert torch.equal(found.map, expected.map) and torch.equal(found.logits, expected.logits)
     kept = ("layer", "owners", "candidates", "call", "at")
@@ -150,3 +150,104 @@ def test_functions_of_the_user_are_seen_by_a_mode_of_the_user() -> None:
     with Noting() as mode:
         trace(model, torch.randn(1, 3, 9, 9))
     assert "conv2d" in mode.seen and "relu" in mode.seen
+
+
+# --- blocks that are not looked into ------------------------------------------------------------------------
+
+
+class Block(nn.Module):
+    """A residual block, of which a network has several."""
+
+    def __init__(self, kind: str = "") -> None:
+        super().__init__()
+        self.conv, self.norm, self.kind = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), kind
+        self.kept: Any = None
+
+    def forward(self, x: Tensor) -> Any:
+        found = x + self.norm(self.conv(x)).relu()
+        self.kept = found.mean((2, 3))
+        return {"pooled": self.kept, "pair": (found, found)}.get(self.kind, found)
+
+
+class Net(nn.Module):
+    """Blocks, then pooling; the head may read what a block kept, or a block may be the pooling itself."""
+
+    def __init__(self, last: str = "", *, reads: bool = False) -> None:
+        super().__init__()
+        self.stem, self.blocks, self.reads = nn.Conv2d(3, 4, 3), nn.ModuleList([Block(), Block(), Block(last)]), reads
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        x = x[0] if isinstance(x, tuple) else x
+        pooled = x.mean((2, 3)) if x.ndim == 4 else x
+        return self.fc(pooled + self.blocks[1].kept if self.reads else pooled)  # type: ignore[operator]
+
+
+def counted(net: nn.Module) -> list[int]:
+    passes: list[int] = []
+    net.register_forward_hook(lambda *_: passes.append(1))
+    return passes
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "convnext_tiny", "swin_t", "googlenet"])
+def test_blocks_are_passed_over(name: str) -> None:
+    torch.manual_seed(0)
+    options = {"init_weights": False} if name == "googlenet" else {}
+    model, images = models.get_model(name, weights=None, **options).eval(), torch.randn(2, 3, 64, 64)
+    passes = counted(model)
+    found = trace(model, images, blocks=True)
+    assert len(passes) == 1
+    expected = trace(model, images)
+    assert torch.equal(found.map, expected.map) and torch.equal(found.logits, expected.logits)
+    assert (found.layer, found.call, found.owners[-1:]) == (expected.layer, expected.call, expected.owners[-1:])
+    assert [call.function for call in found.head.calls] == [call.function for call in expected.head.calls]
+    assert len(found.candidates) < len(expected.candidates)
+
+
+@pytest.mark.parametrize(("last", "reads"), [("pooled", False), ("pair", False), ("", True)])
+def test_a_block_that_is_none_is_looked_into_after_all(last: str, reads: bool) -> None:
+    torch.manual_seed(0)
+    net, images = Net(last, reads=reads).eval(), torch.randn(3, 3, 9, 9)
+    passes = counted(net)
+    found, expected = trace(net, images, blocks=True), trace(net, images)
+    assert len(passes) == 3  # two and one
+    assert torch.equal(found.map, expected.map) and found.layer == expected.layer
+    assert [call.function for call in found.head.calls] == [call.function for call in expected.head.calls]
+    assert found.head.reads_more == expected.head.reads_more == reads
+
+
+def test_constants_of_the_forward_pass_are_no_strangers() -> None:
+    class Cosine(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            scale = torch.ones(5) * 3
+            features = self.blocks[2](self.blocks[1](self.stem(x))).mean((2, 3))
+            return scale * nn.functional.linear(features, nn.functional.normalize(self.fc.weight))
+
+    net = Cosine().eval()
+    passes = counted(net)
+    trace(net, torch.randn(2, 3, 9, 9), blocks=True)
+    assert len(passes) == 1
+
+
+class Rectified(nn.Module):
+    """A block that calls a module which is called elsewhere too."""
+
+    def __init__(self, relu: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(4, 4, 3, padding=1), relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.relu(self.conv(x))
+        return found
+
+
+def test_a_shared_module_inside_a_block_is_counted() -> None:
+    relu = nn.ReLU()
+    body = [nn.Conv2d(3, 4, 3), Rectified(relu), Rectified(relu), nn.Conv2d(4, 4, 3), relu]
+    net = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
+    images = torch.randn(2, 3, 9, 9)
+    found = trace(net, images, blocks=True)
+    assert found.spot == trace(net, images).spot and found.call == 3
