@@ -16,7 +16,7 @@ from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.probe import HeadProbe, class_weights
 from explain.nets.tap import Tap, cut
 from explain.nets.traced import Trace
-from explain.saliency.cam import saliency
+from explain.saliency.cam import exact_weights, saliency
 from explain.saliency.gradient import METHODS, GradientMethod
 from explain.saliency.query import Query, Selection
 from explain.types import Saliency
@@ -48,9 +48,10 @@ def gradient_of_trace(
     logits, feature_map = traced.logits.float(), traced.map.float()
     selection = refine(method, query.select(logits), logits)
     if method.closed is not None and probe.exact and not probe.folded and selection.function is None:
-        with torch.no_grad():
-            _check_replay(traced.head(feature_map), traced)
-        values = method.closed(feature_map, selection.weights(_weights_of(traced)))
+        weights, constants = (part.float() for part in exact_weights(traced, probe, selection))
+        found = torch.einsum("bkc,bc->bk", weights, feature_map.mean((2, 3))) + constants
+        _check_replay(found, logits.gather(1, selection.classes), traced)
+        values = method.closed(feature_map, selection.weights(weights, _weights_of(traced)))
     else:
         values = method.formula(feature_map, head_gradient(traced, selection))
     return saliency(query, values, selection, logits, method.name, traced.layer, batch, start)
@@ -75,7 +76,7 @@ def head_gradient(traced: Trace, selection: Selection) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         leaf = traced.map.detach().float().clone().requires_grad_()
         logits = traced.head(leaf)
-        _check_replay(logits, traced)
+        _check_replay(logits.detach().float(), traced.logits.float(), traced)
         scores = selection.scores(logits)
         if not scores.requires_grad:
             raise ModelError(f"the scores do not depend on the map at {traced.layer}: give another layer=")
@@ -85,14 +86,13 @@ def head_gradient(traced: Trace, selection: Selection) -> Tensor:
     return found.transpose(0, 1).detach()
 
 
-def _check_replay(logits: Tensor, traced: Trace) -> None:
-    """Refuse a head that gives other logits than the forward pass did: not all that it does was seen, or it is random.
+def _check_replay(found: Tensor, expected: Tensor, traced: Trace) -> None:
+    """Refuse a head that gives other scores than the forward pass did: not all that it does was seen, or it is random.
 
-    Half precision may deviate by some percent, so the bound is wide.
+    Half precision may deviate by some percent of the largest logit, so the bound is wide.
     """
-    found, expected = logits.detach().float(), traced.logits.float()
-    deviation = (found - expected).abs().amax(1)
-    if not bool((deviation <= 0.1 * expected.abs().amax(1).clamp_min(found.abs().amax(1))).all()):
+    largest = torch.maximum(traced.logits.float().abs().amax(1), found.abs().amax(1))
+    if not bool(((found - expected).abs().amax(1) <= 0.1 * largest).all()):
         raise ModelError(
             f"what follows the map at {traced.layer} gives other logits when it is run again (random numbers, or"
             f" tensors made outside torch): give layer={traced.layer!r}, which runs the whole network"

@@ -41,9 +41,11 @@ class Selection:
         rivals: Tensor = picked.gather(1, self.against.flatten(1)).unflatten(1, self.against.shape[1:])
         return own - self.share * rivals.mean(2)
 
-    def weights(self, of_classes: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the same combination of class weights ``(b, k, c)``; ``of_classes`` maps indices to weights."""
-        own = of_classes(self.classes)
+    def weights(self, own: Tensor, of_classes: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the same combination of class weights ``(b, k, c)``.
+
+        ``own`` are those of `classes`; ``of_classes`` maps indices to weights.
+        """
         return own if self.against is None else own - self.share * of_classes(self.against).mean(2)
 
     def rows(self, rows: Tensor) -> Selection:
