@@ -4,9 +4,8 @@ python benchmarks/zoo.py                      # all, one after the other: an hou
 python benchmarks/zoo.py resnet18 vit_b_16    # these; the other rows stay
 python benchmarks/zoo.py --missing            # those not in the file yet: goes on after an interruption
 python benchmarks/zoo.py --table              # the table of the page from the file alone
-python benchmarks/zoo.py --timm               # a small network of each of timm's modules: results/timm.csv
 
-The file travels with the package; `explain models` prints it. timm's is evidence only.
+The file travels with the package; `explain models` prints it.
 """
 
 from __future__ import annotations
@@ -15,23 +14,17 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from explain.nets.subject import torchvision_names
-from explain.nets.zoo import ZOO, ZooRow, fill_random, read_zoo, write_zoo
-from explain.saliency.support import examine, examine_random
+from explain.nets.zoo import ZOO, ZooRow, read_zoo, write_zoo
+from explain.saliency.support import examine_random
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
-TIMM = Path(__file__).parent / "results" / "timm.csv"
+BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
 GIANTS = ("regnet_y_128gf", "vit_l_16", "vit_l_32", "convnext_large", "vit_h_14")
 """Measured last."""
-SMALL = ["atto", "femto", "pico", "nano", "xxs", "xx_small", "tiny", "_t_", "_050", "_035", "small", "_s", "b0", "18"]
-"""What the names of small networks hold, the smallest first."""
-MOST_PARAMETERS, LARGEST_SIDE = 80e6, 384
-"""timm's networks beyond these are left out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,48 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--missing", action="store_true")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--timm", action="store_true")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=ZOO)
     given = parser.parse_args(arguments)
-    every, one = (timm_names, examine_timm) if given.timm else (torchvision_names, examine_random)
-    out = given.out or (TIMM if given.timm else ZOO)
-    failed = [] if given.table else measure(given.names or every(), out, one, missing=given.missing)
-    if given.out is None:
-        page = with_table(PAGE.read_text(encoding="utf-8"), "zoo", read_zoo())
-        PAGE.write_text(with_table(page, "timm", read_zoo(TIMM)), encoding="utf-8")
+    failed = [] if given.table else measure(given.names or torchvision_names(), given.out, missing=given.missing)
+    if given.out == ZOO:
+        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), read_zoo()), encoding="utf-8")
     return len(failed) > 0
 
 
-def timm_names() -> list[str]:
-    """Return a network of each of timm's modules, the one whose name says most clearly that it is small."""
-    import timm
-
-    found = []
-    for module in timm.list_modules():
-        named = [(next((i for i, part in enumerate(SMALL) if part in name), len(SMALL)), len(name), name)
-                 for name in timm.list_models(module=module)]  # fmt: skip
-        name = min(named)[2]
-        with torch.device("meta"):
-            network = timm.create_model(name)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        if parameters <= MOST_PARAMETERS and max(network.default_cfg["input_size"]) <= LARGEST_SIDE:
-            found.append(name)
-    return found
-
-
-def examine_timm(name: str) -> ZooRow:
-    """Return what `examine` finds of a network of timm with random weights, on two noise images."""
-    import timm
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = timm.create_model(name).eval()
-        images = torch.randn(2, *network.default_cfg["input_size"])
-        fill_random(network, images)
-    return examine(network, images, name, type(network).__module__.rsplit(".", 1)[-1])[1]
-
-
-def measure(names: Sequence[str], out: Path, one: Callable[[str], ZooRow], *, missing: bool) -> list[str]:
+def measure(names: Sequence[str], out: Path, *, missing: bool) -> list[str]:
     """Measure one network after the other, writing each row at once; return the names of those that failed."""
     rows = {row.name: row for row in read_zoo(out)}
     failed = []
@@ -89,7 +49,7 @@ def measure(names: Sequence[str], out: Path, one: Callable[[str], ZooRow], *, mi
             continue
         start = time.perf_counter()
         try:
-            row = one(name)
+            row = examine_random(name)
         except Exception:
             traceback.print_exc()
             failed.append(name)
@@ -106,14 +66,11 @@ def measure(names: Sequence[str], out: Path, one: Callable[[str], ZooRow], *, mi
     return failed
 
 
-def with_table(page: str, mark: str, rows: Sequence[ZooRow]) -> str:
+def with_table(page: str, rows: Sequence[ZooRow]) -> str:
     """Return the page with the table between the marks replaced."""
-    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
-    before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
-    exact, folded = sum(row.exact for row in rows), sum(row.folded for row in rows)
-    told = f"{exact} of {len(rows)} have exact class activation maps, {folded} of them by folding their LayerNorm."
-    return f"{before}{begin}\n{told}\n\n{table(rows)}\n{end}{after}"
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table(rows)}\n{END}{after}"
 
 
 def table(rows: Sequence[ZooRow]) -> str:

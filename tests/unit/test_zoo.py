@@ -71,9 +71,9 @@ def test_the_table_survives_writing(tmp_path):
 
 def test_the_page_carries_the_table(script):
     page = script.PAGE.read_text(encoding="utf-8")
-    assert page == script.with_table(page, "zoo", ROWS)
+    assert page == script.with_table(page, ROWS)
     assert page.count("\n| ") == 81
-    assert page != script.with_table(page, "zoo", [replace(ROWS[0], channels=1), *ROWS[1:]])
+    assert page != script.with_table(page, [replace(ROWS[0], channels=1), *ROWS[1:]])
 
 
 def test_a_network_without_a_row_is_said_to_be_not_measured():
