@@ -99,6 +99,7 @@ class Recorder(TorchFunctionMode):
             self._lineage.note(args, kwargs, tuple(result))
             self._record(func, args, kwargs, tuple(result), single=False)
         elif getattr(func, "__name__", "") == "__setitem__":  # works in place and returns nothing
+            self._lineage.note(args[1:], kwargs, args[:1] if self._lineage.has(args[1:]) else ())
             self._record(func, args, kwargs, (), single=False)
         return result
 

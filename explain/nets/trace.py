@@ -105,14 +105,34 @@ def trace(
         The model is no image classifier that can be traced, or the map holds NaN or infinity; the message says why.
     """
     with eval_mode(model), torch.inference_mode(False), torch.no_grad():
-        for rests in (True, False) if blocks else (False,):
-            with recording(model, at=at, blocks=rests) as recorder, naming_errors(images):
-                result = run(images) if run is not None else model(images.clone())  # it may work in place on them
-            if not recorder.missed:
-                break
-        traced = recorder.trace(result, output)
+        traced = _recorded(model, images, at, run, output, blocks=True) if blocks else None
+        if traced is None:
+            traced = _recorded(model, images, at, run, output, blocks=False)
+        assert traced is not None
         check_finite(traced)
         return traced
+
+
+def _recorded(
+    model: nn.Module,
+    images: Tensor,
+    at: Spot | None,
+    run: Callable[[Tensor], Any] | None,
+    output: OutputSpec,
+    *,
+    blocks: bool,
+) -> Trace | None:
+    """Record one forward pass; None where ``blocks`` proved to be no blocks and the pass has to be made again."""
+    with recording(model, at=at, blocks=blocks) as recorder, naming_errors(images):
+        result = run(images) if run is not None else model(images.clone())  # it may work in place on them
+    if recorder.missed:
+        return None
+    try:
+        return recorder.trace(result, output)
+    except NoHead:
+        if blocks:  # the scores may leave a block by a side door
+            return None
+        raise
 
 
 def best_trace(

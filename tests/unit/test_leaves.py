@@ -219,6 +219,41 @@ def test_a_block_that_is_none_is_looked_into_after_all(last: str, reads: bool) -
     assert found.head.reads_more == expected.head.reads_more == reads
 
 
+def test_scores_that_leave_a_block_by_a_side_door() -> None:
+    class Deep(nn.Module):
+        """Each block scores for itself, and the network returns what the last one kept."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(nn.Conv2d(3, 4, 3), Block(), Block())
+
+        def forward(self, x: Tensor) -> Any:
+            self.blocks(x)
+            return self.blocks[2].kept
+
+    torch.manual_seed(0)
+    net, images = Deep().eval(), torch.randn(3, 3, 9, 9)
+    found, expected = trace(net, images, blocks=True), trace(net, images)
+    assert torch.equal(found.map, expected.map) and found.layer == expected.layer
+    assert torch.equal(found.logits, expected.logits) and len(found.head.calls) == len(expected.head.calls)
+
+
+def test_what_is_written_into_a_buffer_comes_from_the_images() -> None:
+    class Written(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            first = self.stem(x)
+            kept = torch.zeros(len(x), 4)
+            kept[:, 0] = first.mean((1, 2, 3))  # computed before the last map, read after it
+            features = self.blocks[2](self.blocks[1](first)).mean((2, 3))
+            scores: Tensor = self.fc(features + kept)
+            return scores
+
+    torch.manual_seed(0)
+    net, images = Written().eval(), torch.randn(3, 3, 9, 9)
+    for blocks in (True, False):
+        assert trace(net, images, blocks=blocks).head.reads_more
+
+
 def test_constants_of_the_forward_pass_are_no_strangers() -> None:
     class Cosine(Net):
         def forward(self, x: Tensor) -> Tensor:
