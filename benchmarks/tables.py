@@ -33,9 +33,27 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def sweeps(rows: Sequence[dict[str, str]]) -> str:
+    """Return the rows of `localization` as Markdown: milliseconds per map, the baseline's, and their ratio."""
+    lines = ["| | sweep, ms | baseline, ms | baseline | times as fast | 95 % interval | maps |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in rows:
+        own, other = 1000 * float(row["seconds"]), 1000 * float(row["baseline_seconds"])
+        interval = f"{1 / float(row['high']):.1f} … {1 / float(row['low']):.1f}"
+        name = row["name"].removeprefix("sweep ")
+        lines.append(
+            f"| {name} | {own:.2f} | {other:.1f} | {row['baseline']} | {other / own:.1f} | {interval} | {row['n']} |"
+        )
+    first = rows[0]
+    told = f"{first['case']}, {first['device']}, {first['threads']} thread, CPU time; {first['versions']}"
+    return f"{told}; commit {first['commit']}, {first['date']}.\n\n" + "\n".join(lines)
+
+
 def section(name: str) -> str:
     """Return the tables of one file, one for each case and device, with what they were measured on."""
     rows = rows_of(name)
+    if name == "localization" and rows:
+        return sweeps(rows)
     places = dict.fromkeys((row["case"], row["device"], row["threads"]) for row in rows)
     parts = []
     for case, device, threads in places:

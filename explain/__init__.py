@@ -21,6 +21,7 @@ _HOMES = {
     "dissect": "explain.neurons.dissect",
     "evaluate_localization": "explain.localization",
     "faithfulness": "explain.saliency.faithfulness",
+    "features": "explain.localization.discovery",
     "load": "explain.nets",
     "locate": "explain.localization",
     "open_data": "explain.data",
@@ -40,6 +41,7 @@ __all__ = [
     "dissect",
     "evaluate_localization",
     "faithfulness",
+    "features",
     "load",
     "locate",
     "open_data",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from explain.data import open_data
     from explain.errors import ExplainError
     from explain.localization import evaluate_localization, locate
+    from explain.localization.discovery import features
     from explain.nets import Subject, load
     from explain.neurons.dissect import dissect
     from explain.report import render

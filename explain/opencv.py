@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from explain.errors import DependencyError, InputError
 
-__all__ = ["Components", "components", "largest_component", "load", "outline_paths"]
+__all__ = [
+    "Components",
+    "components",
+    "contour_boxes",
+    "distance_to_background",
+    "largest_component",
+    "load",
+    "outline_paths",
+]
 
 Box = tuple[int, int, int, int]
 
@@ -59,6 +67,29 @@ def components(mask: NDArray[Any]) -> Components:
     chosen = stats[order].astype(np.int64).reshape(-1, 5)
     boxes = np.concatenate([chosen[:, :2], chosen[:, :2] + chosen[:, 2:4]], axis=1)
     return Components(renumber[labels], boxes, chosen[:, 4])
+
+
+def contour_boxes(mask: NDArray[Any], *, border: bool = True) -> list[Box]:
+    """Return ``(x, y, width, height)`` of every contour of ``mask``, outer ones and holes, as OpenCV lists them.
+
+    ``border=False`` leaves out the outermost pixels, as OpenCV did before 3.2.
+    """
+    binary = _as_uint8(mask)
+    if not border:
+        binary = binary.copy()
+        binary[[0, -1]] = 0
+        binary[:, [0, -1]] = 0
+    cv2 = load()
+    contours, _ = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [tuple(cv2.boundingRect(contour)) for contour in contours]
+
+
+def distance_to_background(mask: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the Euclidean distance ``(h, w)`` of each pixel to the nearest zero; the edge of the mask is none."""
+    cv2 = load()
+    found = cv2.distanceTransform(_as_uint8(mask), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
+    exact: NDArray[np.float64] = np.sqrt(np.round(found**2))  # OpenCV's are float32; their squares are whole numbers
+    return exact
 
 
 def largest_component(mask: NDArray[Any]) -> Box | None:

@@ -76,6 +76,17 @@ class Checkpoint:
         temporary.replace(self.folder / f"{name}.npz")
         self._last[name] = time.monotonic()
 
+    def mark(self, name: str) -> None:
+        """Note that ``name`` was saved now, in pieces of other names."""
+        self._last[name] = time.monotonic()
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names that begin so and that arrays were saved under, sorted."""
+        if self.folder is None or not self.folder.is_dir():
+            return []
+        files = self.folder.glob("*.npz")
+        return sorted(file.stem for file in files if file.name.startswith(prefix) and not file.stem.endswith(".tmp"))
+
     def load(self, name: str) -> dict[str, NDArray[Any]] | None:
         """Return the arrays saved under ``name``, or None."""
         if self.folder is None or not (self.folder / f"{name}.npz").exists():

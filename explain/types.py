@@ -11,6 +11,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,7 @@ __all__ = [
     "Boxes",
     "Cells",
     "Concept",
+    "Edges",
     "Frame",
     "Geometry",
     "Labels",
@@ -42,6 +44,8 @@ __all__ = [
 ]
 
 Frame = Literal["input", "original"]
+Edges = Literal["inclusive", "exclusive"]
+"""How a data set writes the right and lower edge of a box: the last pixel, or the one after it."""
 
 
 @dataclass(frozen=True)
@@ -259,6 +263,15 @@ class ProbeSet:
         return len(self.images)
 
 
+def _chosen_mask(
+    masks: Callable[[int, tuple[int, int]], NDArray[np.uint8]],
+    chosen: tuple[int, ...],
+    index: int,
+    size: tuple[int, int],
+) -> NDArray[np.uint8]:
+    return masks(chosen[index], size)
+
+
 @dataclass(frozen=True)
 class LocalizationSet:
     """Labelled images with ground-truth boxes (xyxy, half-open, pixels of the stored image)."""
@@ -280,6 +293,12 @@ class LocalizationSet:
     subsets: tuple[str, ...] | None = None
     """The subset of each image, where the data has a column ``subset``."""
     root: Path | None = None
+    masks: Callable[[int, tuple[int, int]], NDArray[np.uint8]] | None = None
+    """``masks(index, (h, w))``: one image's objects at a resolution (nearest, OpenCV's rule): 1 object, 0 background,
+    255 ignored; None for data with boxes only."""
+    edges: Edges = "inclusive"
+    """How the data set publishes its boxes, for protocols that calculate with published numbers: ``boxes`` here are
+    half-open in any case."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -297,5 +316,6 @@ class LocalizationSet:
             sizes=tuple(self.sizes[number] for number in chosen),
             names=tuple(self.names[number] for number in chosen),
             subsets=tuple(self.subsets[number] for number in chosen) if self.subsets is not None else None,
+            masks=partial(_chosen_mask, self.masks, tuple(chosen)) if self.masks is not None else None,
             hash=picked,
         )

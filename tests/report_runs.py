@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +217,210 @@ def localization(folder: Path, *, images: int = 7) -> Path:
             "warnings": ["2 maps were flat <b>"],
         },
     )
+    return folder
+
+
+KINDS = ("right", "misclassified", "part", "more", "multi-instance", "background", "no box")
+
+
+def localized(
+    folder: Path,
+    *,
+    methods: Sequence[str] = ("cam", "layercam"),
+    protocols: Sequence[str] = ("cam2016", "bas"),
+    images: int = 24,
+    classes: int = 5,
+    seed: int = 0,
+    pictures: bool = True,
+) -> Path:
+    """Write a run of kind "localization" as `explain localize` does; ``seed`` makes the maps, the truth is fixed."""
+    from explain.localization.protocols import find_protocol
+    from explain.localization.summary import summarise
+
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    rules = [find_protocol(name) for name in protocols]
+    truth = truth_of(images, classes)
+    labels, ranks = np.array([one["class"] for one in truth]), rng.integers(0, 7, images)
+    records = {
+        f"{method}/{one.name}/{key}": array
+        for method in methods
+        for one in rules
+        for key, array in made_records(rng, one, truth).items()
+    }
+    found = {
+        method: {one.name: summarise(one, only(records, method, one.name), ranks, labels, seed=0) for one in rules}
+        for method in methods
+    }
+    scores = {
+        method: {name: {key: one.as_dict() for key, one in summary.scores.items()} for name, summary in rows.items()}
+        for method, rows in found.items()
+    }
+    centre = {
+        name: {key: {**value, "value": value["value"] - 20} for key, value in rows.items()}
+        for name, rows in scores[methods[0]].items()
+    }
+    first = only(records, methods[0], protocols[0])
+    listed = [_localized_image(folder, number, one, ranks, first, pictures) for number, one in enumerate(truth)]
+    write_result(folder, methods, rules, found, scores, centre, listed)
+    (folder / "arrays").mkdir()
+    np.savez_compressed(folder / "arrays" / "records.npz", **records)
+    for name in ("maps.npz", "maps_crop.npz"):
+        np.savez(folder / "arrays" / name, rank=ranks)
+    return folder
+
+
+def only(records: dict[str, np.ndarray], method: str, protocol: str) -> dict[str, np.ndarray]:
+    """Return the records of one method and protocol."""
+    start = f"{method}/{protocol}/"
+    return {key.removeprefix(start): array for key, array in records.items() if key.startswith(start)}
+
+
+def truth_of(images: int, classes: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(99)
+    return [
+        {
+            "name": f"{HOSTILE[number % 5]} {number}.jpg",
+            "class": int(rng.integers(classes)),
+            "size": [80, 120],
+            "truth": [[5.0, 10.0, 70.0, 60.0]] * (1 + number % 3),
+        }
+        for number in range(images)
+    ]
+
+
+def made_records(rng: np.random.Generator, rules: Any, truth: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return records of invented maps: IoUs that rise and fall with the threshold."""
+    from explain.localization.planes import fixed_column, thresholds_of
+
+    grid, n = thresholds_of(rules), len(truth)
+    peak, height = rng.uniform(0.1, 0.7, (n, 1)), rng.uniform(0.3, 0.95, (n, 1))
+    ious = np.clip(height - 1.5 * np.abs(grid - peak), 0, 1)
+    ranks = len(rules.guesses)
+    fixed = ious[:, [fixed_column(rules)]] * np.ones(1 if ranks == len({r for r, _ in rules.guesses}) else 2)
+    boxes = np.tile([10.0, 12.0, 60.0, 50.0], (n, 1)) + rng.integers(0, 8, (n, 4))
+    boxes[0] = np.nan
+    records = {
+        "ious": ious,
+        "counts": np.ones(ious.shape, np.int32),
+        "at_fixed": np.sort(fixed, axis=1),
+        "box": boxes,
+        "shown": rng.integers(1, 7, n).astype(np.int32),
+        "truths": np.array([len(one["truth"]) for one in truth], np.int32),
+        "budget": rng.integers(0, 2, (n, 2, 2)).astype(np.int32),
+        "pointing": rng.random(n) < 0.6,
+        "energy": rng.random(n),
+    }
+    if rules.masks:
+        records["pixels"] = rng.integers(0, 50, (n, 2, rules.threshold_steps + 2))
+    return records
+
+
+def _localized_image(
+    folder: Path, number: int, truth: dict[str, Any], ranks: np.ndarray, records: dict[str, np.ndarray], pictures: bool
+) -> dict[str, Any]:
+    file = f"images/{number:05d}.webp" if pictures and number % 2 == 0 else None
+    if file:
+        picture(folder / file, (120, 80), number)
+    box, iou = records["box"][number], float(records["at_fixed"][number, 0])
+    return {
+        **truth,
+        "class_name": HOSTILE[truth["class"] % 5],
+        "predicted": truth["class"] + int(ranks[number] > 0),
+        "predicted_name": HOSTILE[(truth["class"] + int(ranks[number] > 0)) % 5],
+        "correct": bool(ranks[number] == 0),
+        "iou": iou,
+        "error": "right" if iou >= 0.5 else KINDS[2 + number % 5],
+        "box": None if np.isnan(box).any() else box.tolist(),
+        "subset": "val",
+        "file": file,
+    }
+
+
+def write_result(
+    folder: Path,
+    methods: Sequence[str],
+    rules: Sequence[Any],
+    found: dict[str, dict[str, Any]],
+    scores: dict[str, Any],
+    centre: dict[str, Any],
+    listed: list[dict[str, Any]],
+) -> None:
+    """Write result.json and manifest.json with the keys of `explain.localization.saving`."""
+    from explain.localization.planes import thresholds_of
+
+    kinds = [image["error"] for image in listed]
+    rows: dict[int, list[str]] = {}
+    for image in listed:
+        rows.setdefault(image["class"], []).append(image["error"])
+    whole = manifest("localization")
+    whole["config"] = {"limit": None, "align": "grid", "val": None, "blacklist": None, "seed": 0}
+    truth = [[image[key] for key in ("name", "class", "size", "truth")] for image in listed]
+    write_json(folder / "manifest.json", whole)
+    write_json(
+        folder / "result.json",
+        {
+            "schema": 1,
+            "kind": "localization",
+            "manifest": whole,
+            "accuracy": {"top1": 70.0, "top5": 90.0, "n": len(listed), "classes": 5},
+            "warnings": ["2 maps were flat <b>"],
+            "residual": 2e-7,
+            "metrics": scores,
+            "baselines": {"centre": centre[rules[0].name]},
+            "baselines_by_protocol": {"centre": centre, "full": centre, "random_weights": centre},
+            "best_threshold": {
+                method: {name: one.thresholds["oracle"] for name, one in found[method].items()} for method in methods
+            },
+            "thresholds": {
+                method: {name: dict(one.thresholds) for name, one in found[method].items()} for method in methods
+            },
+            "curve": {
+                method: {
+                    one.name: {
+                        "thresholds": thresholds_of(one).tolist(),
+                        "accuracy": found[method][one.name].accuracy[1].tolist(),
+                        "levels": list(one.iou_levels),
+                        "surface": found[method][one.name].accuracy.tolist(),
+                    }
+                    for one in rules
+                }
+                for method in methods
+            },
+            "protocols": {one.name: one.as_dict() for one in rules},
+            "truth": {
+                "checksum": hashlib.sha256(json.dumps(truth).encode()).hexdigest(),
+                "images": len(listed),
+                "boxes": sum(len(image["truth"]) for image in listed),
+            },
+            "errors": {
+                "counts": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+                "by_size": [{"name": "0% to 10% of the image", **_counted(kinds)}],
+                "by_class": [{"name": f"{HOSTILE[k % 5]} {k}", **_counted(own)} for k, own in rows.items()],
+            },
+            "images": listed,
+        },
+    )
+
+
+def _counted(kinds: Sequence[str]) -> dict[str, int]:
+    return {"n": len(kinds)} | {kind: kinds.count(kind) for kind in KINDS}
+
+
+def blind(folder: Path) -> Path:
+    """Write the run of a baseline that no network made: scores only, no images and no arrays."""
+    localized(folder, methods=("centre",), pictures=False)
+    run = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    for name in ("maps.npz", "maps_crop.npz", "records.npz"):
+        (folder / "arrays" / name).unlink()
+    (folder / "arrays").rmdir()
+    run.pop("errors")
+    run |= {"accuracy": {}, "warnings": [], "residual": None, "images": []}
+    run["baselines_by_protocol"] = {"centre": run["metrics"]["centre"]}
+    run["manifest"]["config"] = {"baseline": "centre", "seed": 0, "limit": None}
+    run["manifest"]["model"] = {"name": "centre"}
+    write_json(folder / "result.json", run)
+    write_json(folder / "manifest.json", run["manifest"])
     return folder
 
 

@@ -13,6 +13,7 @@ import typer
 
 from explain.cli.data import check_folder
 from explain.cli.demo import demo
+from explain.cli.discover import discover
 from explain.cli.doctor import doctor
 from explain.cli.image import image
 from explain.cli.localize import localize
@@ -33,7 +34,7 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (demo, image, localize, neurons, report, models, doctor):
+    for command in (demo, image, localize, neurons, discover, report, models, doctor):
         found.command()(_guarded(command))
     data = typer.Typer(help="Look after data folders.", no_args_is_help=True)
     data.callback()(lambda: None)  # keeps `check` a command of its own while it is the only one
@@ -49,6 +50,8 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:
+            raise
         except ExplainError as error:
             print(f"explain: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)

@@ -11,8 +11,9 @@ __all__ = ["report"]
 
 
 def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="run folders")]) -> None:
-    """Make report.html of each run folder again."""
-    from explain.report import render
+    """Make report.html of each run folder again; several localization runs are compared."""
+    from explain.report import render_all
 
-    for run in runs:
-        print(render(run))
+    pages, verdicts = render_all(*runs)
+    for line in [*map(str, pages), *verdicts]:
+        print(line)

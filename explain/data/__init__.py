@@ -1,14 +1,16 @@
 """Data: readers of folders, data in memory, and the data sets that explain makes itself."""
 
 from explain.data.checking import check
+from explain.data.formats.blacklist import blacklisted, read_blacklist
 from explain.data.memory import localization_from_items, probe_from_arrays, probe_from_dataset
-from explain.data.opening import as_localization, as_probe, open_data
-from explain.data.plain import open_localization, open_probe, probe_column
+from explain.data.opening import as_localization, as_probe, open_data, open_localization
+from explain.data.plain import open_probe, probe_column
 from explain.data.recipes import data_home, recipe_path
 
 __all__ = [
     "as_localization",
     "as_probe",
+    "blacklisted",
     "check",
     "data_home",
     "localization_from_items",
@@ -18,5 +20,6 @@ __all__ = [
     "probe_column",
     "probe_from_arrays",
     "probe_from_dataset",
+    "read_blacklist",
     "recipe_path",
 ]

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from explain.data.classes import is_mask_column, layer_tables
+from explain.data.formats.catalog import FORMATS, Format, Options, detect
 from explain.data.masks import read_ids, unknown_ids, unknown_problem
-from explain.data.plain import LocalizationFolder, ProbeFolder, read_localization, read_probe
-from explain.data.tables import Row, Table
+from explain.data.object_masks import in_threads
+from explain.data.plain import LocalizationFolder, ProbeFolder, object_masks, read_localization, read_probe
+from explain.data.tables import Row, Table, header_size
 from explain.errors import DataError
+from explain.types import LocalizationSet
 
 __all__ = ["check"]
 
 # Any further columns are fine; one that looks like a misspelling of these would be overlooked silently.
 _PROBE_COLUMNS = ("image", "mask", "part_mask", "scene", "texture", "split")
-_IMAGE_COLUMNS = ("image", "class_index", "name", "subset")
+_IMAGE_COLUMNS = ("image", "class_index", "name", "subset", "mask")
 
 
 def check(path: str | Path) -> list[str]:
-    """Return all problems of a plain data folder, each with file and line; an empty list means it is fine.
+    """Return all problems of a data folder, each with file and line; an empty list means it is fine.
 
-    Every image and mask is decoded, every id looked up and every box held against its image.
+    Every image and mask is decoded, every id looked up and every box held against its image. Of a published format
+    every split is checked that its folder holds; pictures are, where there are any.
     """
     root = Path(path)
-    if not root.is_dir():
+    published = detect(root)
+    if not root.is_dir() and published is None:
         return [f"no folder {root}: give a folder with index.csv or images.csv"]
     problems: list[str] = []
     found = False
@@ -39,8 +46,14 @@ def check(path: str | Path) -> list[str]:
                 checker(root, problems)
             except DataError as error:  # what makes a whole table unreadable ends the check of that table
                 problems.append(str(error))
-    if not found:
-        problems.append(f"{root} has neither index.csv (probe set) nor images.csv (labelled images)")
+    if not found and published is not None:
+        _check_published(published, root, problems)
+    elif not found:
+        known = ", ".join(f"{each.name}: {each.marks}" for each in FORMATS)
+        problems.append(
+            f"{root} has neither index.csv (probe set) nor images.csv (labelled images), nor what tells a published"
+            f" format ({known})"
+        )
     return list(dict.fromkeys(problems))
 
 
@@ -98,6 +111,9 @@ def _check_localization(root: Path, problems: list[str]) -> None:
     folder = read_localization(root, problems.append)
     _check_images(folder.images, folder.rows, problems)
     _check_boxes(folder, problems)
+    masks = object_masks(folder)
+    if masks is not None:
+        problems += _mask_problems(masks, [size for _, _, size in folder.rows], masks.where)
     _check_columns(folder.images, _IMAGE_COLUMNS, problems)
 
 
@@ -112,3 +128,48 @@ def _check_boxes(folder: LocalizationFolder, problems: list[str]) -> None:
                     f"{table.where(row)}: box {x0:g},{y0:g},{x1:g},{y1:g} leaves its image of"
                     f" {width}x{height} pixels: clip it"
                 )
+
+
+def _mask_problems(
+    masks: Callable[[int, tuple[int, int]], NDArray[np.uint8]],
+    sizes: Sequence[tuple[int, int]],
+    where: Sequence[str],
+) -> list[str]:
+    """Decode all masks; say which cannot be read, and which show no object."""
+
+    def problem(index: int) -> str | None:
+        try:
+            mask = masks(index, sizes[index])
+        except DataError as error:
+            return str(error)
+        return None if (mask == 1).any() else f"{where[index]}: the mask shows no object: correct it or drop the row"
+
+    return [told for told in in_threads(problem, range(len(sizes))) if told is not None]
+
+
+def _check_published(published: Format, root: Path, problems: list[str]) -> None:
+    for path, split in published.parts(root):
+        try:
+            data = published.opens(path, Options(split=split), problems.append)
+        except DataError as error:  # what makes a part unreadable ends the check of that part
+            problems.append(str(error))
+            continue
+        problems += _picture_problems(data)
+        if data.masks is not None:
+            problems += _mask_problems(data.masks, data.sizes, [f"{path}: {name}" for name in data.names])
+
+
+def _picture_problems(data: LocalizationSet) -> list[str]:
+    """Decode every picture that is there, once, and hold its size against the published one."""
+    problems = []
+    for path, (height, width) in dict(zip(data.images, data.sizes, strict=True)).items():
+        wrong = _decode_problem(path) if path.is_file() else None
+        found = header_size(path) if path.is_file() and not wrong else None
+        if wrong:
+            problems.append(f"{path} cannot be decoded ({wrong}): replace the file")
+        elif found is not None and found != (height, width):
+            problems.append(
+                f"{path} is {found[1]}x{found[0]} pixels, but what is published of it says {width}x{height}: they do"
+                " not belong together"
+            )
+    return problems

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from explain.data.formats.catalog import FORMATS, Options, detect, format_named, need_options
 from explain.data.memory import Names, localization_from_items, probe_from_arrays, probe_from_dataset
-from explain.data.plain import open_localization, open_probe
+from explain.data.plain import open_plain, open_probe
+from explain.data.tables import refuse
 from explain.errors import DataError, near
 from explain.types import LocalizationSet, ProbeSet
 
-__all__ = ["KNOWN_NAMES", "Kind", "as_localization", "as_probe", "open_data"]
+__all__ = ["KNOWN_NAMES", "Kind", "as_localization", "as_probe", "open_data", "open_localization"]
 
 Kind = Literal["probe", "localization"]
 
@@ -20,22 +22,32 @@ KNOWN_NAMES = ("sample", "scenes")
 _TABLES: dict[Kind, str] = {"probe": "index.csv", "localization": "images.csv"}
 
 
-def _formats(root: Path) -> list[Kind]:
+def _plain_kinds(root: Path) -> list[Kind]:
     return [kind for kind, table in _TABLES.items() if (root / table).is_file()]
+
+
+def _kinds(root: Path) -> list[Kind]:
+    """Return what a folder (or COCO's file) can be opened as."""
+    kinds = _plain_kinds(root)
+    return ["localization"] if not kinds and detect(root) is not None else kinds
 
 
 def _resolve(path_or_name: str | Path) -> Path:
     root = Path(path_or_name).expanduser()
-    if str(path_or_name) == "scenes" and not _formats(root):
+    if str(path_or_name) == "scenes" and not _kinds(root):
         from explain.data.scenes import scenes_folder
 
         return scenes_folder()
-    if root.is_dir():
+    if root.is_dir() or (root.is_file() and detect(root) is not None):
         return root
     known = f"known names: {', '.join(KNOWN_NAMES)}{near(str(path_or_name), KNOWN_NAMES)}"
     if root.exists():
         raise DataError(f"{root} is a file: give the folder with index.csv or images.csv ({known})")
     raise DataError(f"no folder {root}: give a folder with index.csv or images.csv, or a name ({known})")
+
+
+def _published() -> str:
+    return ", ".join(f"{each.name}: {each.marks}" for each in FORMATS)
 
 
 def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | LocalizationSet:
@@ -44,32 +56,95 @@ def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | 
     Parameters
     ----------
     path_or_name : str or Path
-        A folder of the plain format, ``"scenes"`` (drawn on first use into the data folder) or ``"sample"``.
+        A folder of the plain format, of a published localization format (see `open_localization`), ``"scenes"``
+        (drawn on first use into the data folder) or ``"sample"``.
     kind : {"probe", "localization"}, optional
         What to open a folder as that holds both ``index.csv`` and ``images.csv``; without it, a probe set.
     """
     if kind is not None and kind not in _TABLES:
         raise DataError(f"unknown kind of data {kind!r}: use 'probe' or 'localization'")
-    if str(path_or_name) == "sample" and not _formats(Path(path_or_name)):
+    if str(path_or_name) == "sample" and not _kinds(Path(path_or_name)):
         from explain.data.sample import sample_set
 
         if kind == "probe":
             raise DataError("'sample' has no masks of concepts: use 'scenes' or a folder with index.csv")
         return sample_set()
     root = _resolve(path_or_name)
-    formats = _formats(root)
-    if kind is not None and kind not in formats:
-        raise DataError(f"{root} has no {_TABLES[kind]}, which {kind} data needs{_instead(formats)}")
-    if not formats:
+    kinds = _kinds(root)
+    if kind is not None and kind not in kinds:
+        raise DataError(f"{root} has no {_TABLES[kind]}, which {kind} data needs{_instead(kinds)}")
+    if not kinds:
         raise DataError(
-            f"{root} has neither index.csv (probe set) nor images.csv (labelled images): add one of them"
-            f" or give a name ({', '.join(KNOWN_NAMES)})"
+            f"{root} has neither index.csv (probe set) nor images.csv (labelled images), nor what tells a published"
+            f" format ({_published()}): add one of them or give a name ({', '.join(KNOWN_NAMES)})"
         )
-    return open_probe(root) if (kind or formats[0]) == "probe" else open_localization(root)
+    return open_probe(root) if (kind or kinds[0]) == "probe" else open_localization(root)
 
 
-def _instead(formats: list[Kind]) -> str:
-    return f" (it can be opened as {formats[0]} data)" if formats else ""
+def _instead(kinds: list[Kind]) -> str:
+    return f" (it can be opened as {kinds[0]} data)" if kinds else ""
+
+
+def open_localization(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    split: str | None = None,
+    dataset: str | None = None,
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+    classes: str | Path | None = None,
+    boxes: str | None = None,
+    difficult: bool | None = None,
+) -> LocalizationSet:
+    """Open a folder of labelled images with boxes or masks: a plain folder, or one of a published format.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+    format : {"plain", "wsol", "cub", "voc", "coco", "pets", "imagenet-s", "ilsvrc", "ilsvrc-csv"}, optional
+        Its format; without it, told by what lies in the folder.
+    split : str, optional
+        Which part of the data: "test", "val", "trainval", …; all formats but the plain one and ILSVRC's.
+    dataset : str, optional
+        ``wsol``: whose conventions hold, where the image ids do not tell.
+    images, masks : str or Path, optional
+        Folders of pictures (``wsol, cub, coco, ilsvrc, ilsvrc-csv``) and of masks (``wsol``) that lie elsewhere.
+    classes : str or Path, optional
+        A list of classes in their order (``voc, imagenet-s, ilsvrc, ilsvrc-csv``).
+    boxes : {"trimap", "head"}, optional
+        ``pets``: the box of the pet or of its head.
+    difficult : bool, optional
+        ``voc``: also take objects that are marked as difficult.
+
+    Raises
+    ------
+    DataError
+        At the first thing that does not fit, with file and line; an option that the format does not take.
+    """
+    root = Path(path).expanduser()
+    chosen = Options(
+        split=split,
+        dataset=dataset,
+        images=images,
+        masks=masks,
+        classes=classes,
+        boxes=boxes,
+        difficult=difficult,
+    )
+    if format == "plain" or (format is None and (root / "images.csv").is_file()):
+        need_options("plain", (), chosen)
+        return open_plain(root)
+    found = format_named(format) if format is not None else detect(root)
+    if found is None:
+        if not root.is_dir():
+            raise DataError(f"no folder {root}: give a folder with images.csv, or of a published format")
+        raise DataError(
+            f"{root} has no images.csv (labelled images), nor what tells a published format ({_published()})"
+        )
+    need_options(found.name, found.options, chosen)
+    return found.opens(root, chosen, refuse)
 
 
 def as_probe(data: Any, names: Names | None = None) -> ProbeSet:

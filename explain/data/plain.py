@@ -21,6 +21,7 @@ from explain.data.classes import (
     read_classes,
 )
 from explain.data.masks import MaskLabels
+from explain.data.object_masks import IdMasks, mask_boxes, read_mask_meanings
 from explain.data.tables import (
     Report,
     Row,
@@ -34,7 +35,7 @@ from explain.data.tables import (
 from explain.errors import DataError
 from explain.types import Concept, LocalizationSet, ProbeSet
 
-__all__ = ["LocalizationFolder", "ProbeFolder", "open_localization", "open_probe", "probe_column"]
+__all__ = ["LocalizationFolder", "ProbeFolder", "object_masks", "open_plain", "open_probe", "probe_column"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,13 @@ class LocalizationFolder:
     rows: tuple[tuple[Row, Path, tuple[int, int]], ...]
     classes: tuple[int, ...]
     boxes: tuple[tuple[tuple[Row, tuple[float, float, float, float]], ...], ...]
+    masks: tuple[Path, ...] | None = None
+    """One per row, where ``images.csv`` has a column ``mask``."""
+    objects: tuple[int, ...] | None = None
+    """Ids of ``masks`` that are the object; None: all but 0 and the ignored ones."""
+    ignored: tuple[int, ...] = ()
+    meanings: bytes = b""
+    """``masks.json`` as it lies there, for the data hash."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,13 @@ def read_localization(root: Path, report: Report = refuse) -> LocalizationFolder
     """Read and check the tables and headers of a folder of labelled images; problems go to ``report``."""
     table = read_table(root / "images.csv", ["image", "class_index"], report)
     kept = []
+    masks: list[Path] = []
     for found in unique_images(table, root, report):
         index = _class_index(table, found[0], report)
-        if index is not None:
+        mask = _object_mask_file(table, found[0], root, found[2], report) if "mask" in table.columns else None
+        if index is not None and ("mask" not in table.columns or mask is not None):
             kept.append((found, index))
+            masks += [] if mask is None else [mask]
     by_image: dict[str, list[tuple[Row, tuple[float, float, float, float]]]] = {
         row.cells["image"]: [] for row in table.rows
     }
@@ -120,12 +131,36 @@ def read_localization(root: Path, report: Report = refuse) -> LocalizationFolder
                 report(f"{where}: image {name!r} is not in images.csv: add it there or drop the box")
             elif box is not None:
                 by_image[name].append((row, box))
+    objects, ignored, meanings = read_mask_meanings(root / "masks.json") if "mask" in table.columns else (None, (), b"")
     return LocalizationFolder(
         images=table,
         boxes_table=boxes_table,
         rows=tuple(found for found, _ in kept),
         classes=tuple(index for _, index in kept),
         boxes=tuple(tuple(by_image[found[0].cells["image"]]) for found, _ in kept),
+        masks=tuple(masks) if "mask" in table.columns else None,
+        objects=objects,
+        ignored=ignored,
+        meanings=meanings,
+    )
+
+
+def _object_mask_file(table: Table, row: Row, root: Path, size: tuple[int, int], report: Report) -> Path | None:
+    if not row.cells["mask"]:
+        report(f"{table.where(row)}: the mask cell is empty: give every image a mask, or drop the column")
+        return None
+    return _mask(table, row, "mask", root, size, report)
+
+
+def object_masks(folder: LocalizationFolder) -> IdMasks | None:
+    """Return the masks of a folder's images, where it has a column ``mask``."""
+    if folder.masks is None:
+        return None
+    return IdMasks(
+        folder.masks,
+        (folder.objects,) * len(folder.masks),
+        folder.ignored,
+        tuple(folder.images.where(row) for row, _, _ in folder.rows),
     )
 
 
@@ -143,14 +178,17 @@ def _class_names(folder: LocalizationFolder) -> tuple[str, ...] | None:
     return tuple(names[index] for index in range(len(names)))
 
 
-def open_localization(path: str | Path) -> LocalizationSet:
-    """Open a folder of labelled images: ``images/``, ``images.csv`` and, if any, ``boxes.csv``.
+def open_plain(path: str | Path) -> LocalizationSet:
+    """Open a folder of labelled images: ``images/``, ``images.csv`` and, if any, ``boxes.csv`` and masks.
 
     Parameters
     ----------
     path : str or Path
-        The folder. ``images.csv`` has the columns ``image,class_index`` and may have ``name`` and ``subset``;
-        ``boxes.csv`` has ``image,x0,y0,x1,y1``: pixels of the stored image, ``x1`` and ``y1`` exclusive.
+        The folder. ``images.csv`` has the columns ``image,class_index`` and may have ``name``, ``subset`` and
+        ``mask``; ``boxes.csv`` has ``image,x0,y0,x1,y1``: pixels of the stored image, ``x1`` and ``y1`` exclusive.
+        ``mask`` is the path of a PNG of ids, of the image's size: 0 is background, any other id the object, unless
+        ``masks.json`` says ``{"object": [ids], "ignored": [ids]}``. With masks and without ``boxes.csv``, the box
+        of an image is the tight one around all of its object (every mask is then decoded).
 
     Raises
     ------
@@ -160,19 +198,28 @@ def open_localization(path: str | Path) -> LocalizationSet:
     root = need_folder(path, "images.csv", "a folder of labelled images")
     folder = read_localization(root)
     names = tuple(row.cells["image"] for row, _, _ in folder.rows)
+    sizes = tuple(size for _, _, size in folder.rows)
     subset = "subset" in folder.images.columns
+    masks = object_masks(folder)
+    boxes = tuple(_box_array(boxes) for boxes in folder.boxes)
+    if masks is not None and folder.boxes_table is None:
+        boxes = mask_boxes(masks, sizes, refuse)
     texts = [folder.images.text, folder.boxes_table.text if folder.boxes_table else b""]
+    texts += [folder.meanings] if masks is not None else []
+    files = [(name, file) for name, (_, file, _) in zip(names, folder.rows, strict=True)]
+    files += [(mask.name, mask) for mask in folder.masks or ()]
     return LocalizationSet(
         name=root.resolve().name,
         images=tuple(file for _, file, _ in folder.rows),
         classes=folder.classes,
-        boxes=tuple(_box_array(boxes) for boxes in folder.boxes),
-        sizes=tuple(size for _, _, size in folder.rows),
+        boxes=boxes,
+        sizes=sizes,
         names=names,
-        hash=files_hash(texts, zip(names, (file for _, file, _ in folder.rows), strict=True)),
+        hash=files_hash(texts, files),
         class_names=_class_names(folder),
         subsets=tuple(row.cells["subset"] for row, _, _ in folder.rows) if subset else None,
         root=root,
+        masks=masks,
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "find_image",
     "header_size",
     "read_table",
+    "read_text",
     "refuse",
     "unique_images",
 ]
@@ -61,7 +62,8 @@ class Table:
         return f"{self.path} line {row.line}"
 
 
-def _decode(path: Path) -> tuple[bytes, str]:
+def read_text(path: Path) -> tuple[bytes, str]:
+    """Return a file as it lies there and as UTF-8 text; a mark at its beginning is left out."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -85,7 +87,7 @@ def read_table(path: Path, required: Sequence[str], report: Report = refuse) -> 
     report : callable
         Told about rows of a wrong width; they are left out. What makes the whole table unreadable is raised.
     """
-    raw, text = _decode(path)
+    raw, text = read_text(path)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     columns: tuple[str, ...] = ()

@@ -1,78 +1,136 @@
-"""The job: a model's maps on labelled images → boxes → scores with intervals, beside a centre baseline."""
+"""The job: a model's maps on labelled images → boxes → scores with intervals, beside baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explain.data import as_localization
-from explain.errors import DataError, InputError, ModelError
+from explain.distributed import ALONE, World
+from explain.errors import DataError, InputError
 from explain.localization import metrics
-from explain.localization.boxes import image_maps
+from explain.localization.baselines import BLIND, Blind, score_blind
+from explain.localization.mapping import Mapped, cropped, joined, map_images, method_label
 from explain.localization.metrics import Score
 from explain.localization.protocols import Protocol, find_protocol
-from explain.localization.sweep import threshold_sweep
-from explain.nets.inputs import Batch, stream, suspicion
-from explain.nets.probe import HeadProbe, probe_head, require_exact
+from explain.localization.scoring import frame_of, score_images
+from explain.localization.summary import Summary, summarise
+from explain.maps import Align
 from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import trace
-from explain.nets.traced import Trace
 from explain.runs import Checkpoint
-from explain.saliency.cam import cam_of_trace
-from explain.saliency.query import Query
-from explain.types import Geometry, LocalizationSet
+from explain.saliency.maps import MethodSpec
+from explain.saliency.sanity import randomised as with_random_weights
+from explain.types import Geometry, LocalizationSet, Saliency
 
 __all__ = ["LocalizationResult", "Progress", "evaluate_localization"]
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``."""
 
+Records = dict[str, NDArray[Any]]
+RANDOMISED = 1000
+"""Images on which a network with random weights is mapped, at most."""
+
 
 @dataclass(frozen=True, repr=False)
 class LocalizationResult:
-    """Scores of one method under one protocol, with what was measured on each image."""
+    """Scores of some methods under some protocols, with what was measured on each image."""
 
     metrics: Mapping[str, Mapping[str, Mapping[str, Score]]]
     """``metrics[method][protocol][name]``."""
-    baselines: Mapping[str, Mapping[str, Score]]
+    by_protocol: Mapping[str, Mapping[str, Mapping[str, Score]]]
+    """``by_protocol[baseline][protocol][name]``."""
     accuracy: Mapping[str, float | int]
     """``top1``, ``top5`` in percent, ``n``, ``classes``."""
     warnings: tuple[str, ...]
-    method: str
-    protocol: Protocol
-    best_threshold: float
-    records: Mapping[str, NDArray[Any]] = field(repr=False)
-    """Per image: ``predicted (n, 5)``, ``rank``, ``ious (n, t)``, ``boxes (n, 4)`` at the protocol's threshold,
-    ``maps (n, h, w)``."""
+    protocols: tuple[Protocol, ...]
+    summaries: Mapping[str, Mapping[str, Summary]] = field(repr=False)
+    """``summaries[method][protocol]``: thresholds, accuracy at every threshold."""
+    scored: Mapping[str, Mapping[str, Records]] = field(repr=False)
+    """``scored[method][protocol]``: the records of all images; see `explain.localization.scoring.score_image`."""
+    mapped: Mapping[bool, Mapped] = field(repr=False)
+    """What the network said of whole pictures (False) and of centre crops (True)."""
     data: LocalizationSet = field(repr=False)
     subject: Subject = field(repr=False)
-    layer: str = ""
-    residual: float = 0.0
+    config: Mapping[str, Any] = field(repr=False)
 
     def __repr__(self) -> str:
-        known = self.scores["gt_known"]
-        return f"LocalizationResult({self.method} on {len(self.data)} images of {self.data.name!r}, GT-known {known})"
+        main = next(name for name in ("gt_known", "pxap") if name in self.scores)
+        told = f"{len(self.data)} images of {self.data.name!r}"
+        return f"LocalizationResult({self.method} on {told}, {main} {self.scores[main]})"
+
+    @property
+    def method(self) -> str:
+        """The first method."""
+        return next(iter(self.metrics))
+
+    @property
+    def protocol(self) -> Protocol:
+        """The first protocol."""
+        return self.protocols[0]
 
     @property
     def scores(self) -> Mapping[str, Score]:
-        """The scores of the method under the protocol."""
+        """The scores of the first method under the first protocol."""
         return self.metrics[self.method][self.protocol.name]
 
-    def table(self) -> str:
-        """Return the scores as text: value, interval and the centre baseline beside it."""
-        rows = [f"{'score (%)':<18}{self.method:>8}   95 % interval    {'centre':>8}   n"]
-        for name, score in self.scores.items():
-            base = self.baselines["centre"][name]
-            rows.append(
-                f"{name:<18}{score.value:>8.1f}   [{score.low:5.1f}, {score.high:5.1f}]  {base.value:>8.1f}   {score.n}"
-            )
+    @property
+    def baselines(self) -> Mapping[str, Mapping[str, Score]]:
+        """``baselines[name][score]`` under the first protocol."""
+        return {name: rows[self.protocol.name] for name, rows in self.by_protocol.items()}
+
+    @property
+    def best_threshold(self) -> float:
+        """The threshold behind MaxBoxAcc, for the first method and protocol."""
+        return self.summaries[self.method][self.protocol.name].thresholds["oracle"]
+
+    @property
+    def records(self) -> Records:
+        """The records of the first method under the first protocol.
+
+        With ``rank``, ``predicted``, ``maps`` ``(n, h, w)`` and ``boxes`` ``(n, 4)``, zeros where there is none.
+        """
+        found, own = self.mapped[self.protocol.crop], self.scored[self.method][self.protocol.name]
+        return {
+            **own,
+            "boxes": np.nan_to_num(own["box"]),
+            "rank": found.rank,
+            "predicted": found.predicted,
+            "maps": found.maps[0].values[:, 0].numpy(),
+        }
+
+    def maps(self, method: str | None = None, *, crop: bool = False) -> Saliency:
+        """Return the raw maps of a method (the first where None), one per image."""
+        found = self.mapped[crop] if crop in self.mapped else next(iter(self.mapped.values()))
+        return found.maps[list(self.metrics).index(method or self.method)]
+
+    @property
+    def layer(self) -> str:
+        """The layer that the first method maps."""
+        return self.maps().layer
+
+    @property
+    def residual(self) -> float:
+        """The largest deviation of exact maps from their logits; NaN where no method is exact."""
+        return self.maps().residual
+
+    def table(self, protocol: str | None = None) -> str:
+        """Return a protocol's scores as text: methods with intervals, and the centre baseline beside them."""
+        name = protocol or self.protocol.name
+        width = max(24, *(len(method) + 2 for method in self.metrics))
+        rows = [f"{'score (%)':<20}" + "".join(f"{method:>{width}}" for method in self.metrics) + f"{'centre':>10}   n"]
+        centre = self.by_protocol.get("centre", {}).get(name, {})
+        for key in self.metrics[self.method][name]:
+            scores = [self.metrics[method][name][key] for method in self.metrics]
+            cells = "".join(f"{f'{one.value:.1f} [{one.low:5.1f}, {one.high:5.1f}]':>{width}}" for one in scores)
+            rows.append(f"{key:<20}{cells}{f'{centre[key].value:.1f}' if key in centre else '–':>10}   {scores[0].n}")
         return "\n".join(rows)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -82,13 +140,16 @@ class LocalizationResult:
         return save_result(self, path, overwrite=overwrite)
 
     def show(self) -> None:
-        """Print the accuracy, the warnings and the table."""
-        print("\n".join([accuracy_line(self.accuracy), *self.warnings, self.table()]))
+        """Print the accuracy, the warnings and a table per protocol."""
+        print("\n".join([accuracy_line(self.accuracy), *self.warnings]))
+        for rules in self.protocols:
+            print(f"{rules.name}:\n{self.table(rules.name)}")
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"<pre>{escape(accuracy_line(self.accuracy))}\n{escape(self.table())}</pre>"
+        tables = "\n".join(f"{rules.name}:\n{self.table(rules.name)}" for rules in self.protocols)
+        return f"<pre>{escape(accuracy_line(self.accuracy))}\n{escape(tables)}</pre>"
 
 
 def accuracy_line(accuracy: Mapping[str, float | int]) -> str:
@@ -102,13 +163,21 @@ def accuracy_line(accuracy: Mapping[str, float | int]) -> str:
 def evaluate_localization(
     model: nn.Module | Subject | str,
     dataset: Any,
-    protocol: str | Protocol = "cam2016",
-    method: str = "cam",
+    protocol: str | Path | Protocol | Sequence[str | Path | Protocol] = "cam2016",
+    method: MethodSpec | Sequence[MethodSpec] = "cam",
     *,
+    layer: str | None = None,
+    align: Align = "grid",
+    val: Any = None,
+    blacklist: frozenset[str] | None = None,
     batch_size: int = 32,
     workers: int = 0,
+    threads: int = 2,
     limit: int | None = None,
     seed: int = 0,
+    randomised: bool = True,
+    maps: Mapping[bool, Mapped] | None = None,
+    world: World = ALONE,
     checkpoint: Checkpoint | None = None,
     progress: Progress | None = None,
 ) -> LocalizationResult:
@@ -117,67 +186,317 @@ def evaluate_localization(
     Parameters
     ----------
     dataset
-        A folder in the plain format, a known name, a `LocalizationSet`, or a sequence of (image, class index, boxes):
+        A folder in a known format, a known name, a `LocalizationSet`, or a sequence of (image, class index, boxes):
         pictures with boxes in their own pixels, or preprocessed tensors with boxes in pixels of the tensor.
+    protocol
+        One or several: names (`explain.localization.protocols.protocol_names`), TOML files, protocols.
     method
-        ``"cam"``: exact class activation maps.
+        One or several; see `explain.attribute`. All protocols are scored from the same maps.
+    layer, align
+        See `explain.attribute`.
+    val
+        Data of the same kind that choose the threshold of ``…_val`` scores; without them, each half of the images
+        chooses it for the other.
+    blacklist
+        Names of images that protocols with ``blacklist`` leave out of localization scores.
+    batch_size, workers, threads
+        Images per forward pass, processes that decode images, threads that score one batch while the next is mapped.
     limit
         Use the first ``limit`` images only.
     seed
-        Of the bootstrap.
+        Of bootstrap, halves and random weights.
+    randomised
+        Map the first method with random weights as well: a baseline, on at most 1000 images.
+    maps
+        What an earlier result's network said of the same images (its ``mapped``): no forward pass.
+    world
+        The processes that share the work (`explain.distributed.world`); each gets the whole result.
     checkpoint, progress
         Where to save what is done; whom to tell.
 
     Raises
     ------
     ModelError, DataError, InputError
-        A model without exact CAM, data without boxes or with classes that the model does not have, mixed frames.
+        A method that the model does not allow, data without boxes or with classes that the model does not have, mixed
+        frames, unknown protocols or methods.
     """
-    if method != "cam":
-        raise InputError(f"unknown method {method!r}: known: cam")
-    subject, rules = as_subject(model), find_protocol(protocol)
-    data = _opened(dataset, limit)
+    subject, rules = as_subject(model), _protocols(protocol)
+    methods = _several(method)
+    labels = [method_label(one) for one in methods]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"methods {', '.join(labels)}: give each once")
+    data = _opened(dataset, limit, rules)
     _check_frames(subject, data)
-    thresholds = np.arange(rules.threshold_steps) / rules.threshold_steps
-    records, warnings = _measure(subject, data, thresholds, batch_size, workers, checkpoint or Checkpoint(), progress)
-    fixed = int(np.argmin(np.abs(thresholds - rules.threshold)))
-    scores, best = _scores(records["ious"], records["rank"], fixed, rules, seed)
-    centre = np.stack(
-        [
-            metrics.best_ious(metrics.centre_boxes(size, thresholds), truth)
-            for size, truth in zip(data.sizes, data.boxes, strict=True)
-        ]
+    warnings: list[str] = []
+    job = _Job(
+        subject, data, methods, rules, world, checkpoint or Checkpoint(), batch_size, workers, threads, layer, align
     )
-    baseline, _ = _scores(centre, records["rank"], fixed, rules, seed)
-    number = int(records["outputs"][0])
-    top1 = metrics.proportion(records["rank"] == 0)
-    accuracy = {
-        "top1": top1.value,
-        "top5": metrics.proportion(records["rank"] < 5).value,
-        "n": len(data),
-        "classes": number,
-    }
-    if _near_chance(top1, 100 / number):
-        warnings.append(
-            f"accuracy {top1.value:.1f} % is near chance ({100 / number:.2g} %): check normalisation and class order"
+    mapped, scored = job.run(maps, warnings.append, progress)
+    by_protocol: dict[str, dict[str, Records]] = {}
+    for kind in BLIND:
+        by_protocol[kind] = {one.name: _blind(kind, one, subject, data, mapped[one.crop]) for one in rules}
+    chosen = _val_records(job, val, progress) if val is not None else {}
+    classes, left_out = np.array(data.classes), _left_out(data, rules, blacklist, warnings)
+
+    def summary(one: Protocol, records: Records, method: str | None) -> Summary:
+        return summarise(
+            one,
+            records,
+            mapped[one.crop].rank,
+            classes,
+            left_out=left_out if one.blacklist else None,
+            boxes=all(map(len, data.boxes)),
+            val=chosen.get((method, one.name)) if method is not None else None,
+            seed=seed,
         )
-    if (outside := _boxes_outside(data)) > 0:
-        warnings.append(f"{outside} image(s) have a box that leaves the image: boxes are in pixels of the stored image")
-    records["boxes"] = records.pop("all_boxes")[:, fixed]
+
+    summaries = {label: {one.name: summary(one, scored[label][one.name], label) for one in rules} for label in labels}
+    baselines = {
+        kind: {one.name: summary(one, rows[one.name], None).scores for one in rules}
+        for kind, rows in by_protocol.items()
+    }
+    if randomised:
+        baselines["random_weights"] = _random_weights(job, seed, left_out, progress)
+    first = mapped[rules[0].crop]
+    accuracy = _accuracy(first, warnings)
+    scores = {label: {name: one.scores for name, one in rows.items()} for label, rows in summaries.items()}
+    warnings += _doubts(scores, baselines, data)
     return LocalizationResult(
-        metrics={method: {rules.name: scores}},
-        baselines={"centre": baseline},
+        metrics=scores,
+        by_protocol=baselines,
         accuracy=accuracy,
         warnings=tuple(warnings),
-        method=method,
-        protocol=rules,
-        best_threshold=float(thresholds[best]),
-        records=records,
+        protocols=rules,
+        summaries=summaries,
+        scored=scored,
+        mapped=mapped,
         data=data,
         subject=subject,
-        layer=str(records["layer"][0]),
-        residual=float(records["residual"].max()),
+        config={
+            "methods": labels,
+            "protocols": [one.name for one in rules],
+            "layer": layer,
+            "align": align,
+            "seed": seed,
+            "threshold_chosen_on": "the other half of the images" if val is None else str(getattr(val, "name", val)),
+        },
     )
+
+
+def _protocols(given: Any) -> tuple[Protocol, ...]:
+    several = [given] if isinstance(given, (str, Path, Protocol)) else list(given)
+    rules = tuple(find_protocol(one) for one in several)
+    if not rules:
+        raise InputError("no protocol was given")
+    if len({one.name for one in rules}) < len(rules):
+        raise InputError(f"protocols {', '.join(one.name for one in rules)}: give each once, under a name of its own")
+    return rules
+
+
+def _several(method: Any) -> list[MethodSpec]:
+    found: list[MethodSpec] = [method] if isinstance(method, str) or callable(method) else list(method)
+    if not found:
+        raise InputError("no method was given")
+    return found
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Mapping and scoring of one data set; see `evaluate_localization`."""
+
+    subject: Subject
+    data: LocalizationSet
+    methods: list[MethodSpec]
+    rules: tuple[Protocol, ...]
+    world: World
+    checkpoint: Checkpoint
+    batch_size: int
+    workers: int
+    threads: int
+    layer: str | None
+    align: Align
+
+    def run(
+        self,
+        known: Mapping[bool, Mapped] | None,
+        warn: Callable[[str], None],
+        progress: Progress | None,
+        stage: str = "images",
+    ) -> tuple[dict[bool, Mapped], dict[str, dict[str, Records]]]:
+        """Return what was mapped, whole pictures and crops, and the records by method and protocol."""
+        mapped: dict[bool, Mapped] = {}
+        scored: dict[str, dict[str, Records]] = {method_label(one): {} for one in self.methods}
+        for crop in sorted({one.crop for one in self.rules}):
+            rules = [one for one in self.rules if one.crop == crop]
+            subject = cropped(self.subject) if crop else self.subject
+            done = 0
+
+            def tell(count: int) -> None:
+                nonlocal done
+                done += count
+                if progress is not None:
+                    progress(stage, done, len(self.data))
+
+            if known is not None and crop in known:
+                pieces: Iterator[Mapped] = iter([known[crop]])
+            else:
+                pieces = map_images(
+                    subject,
+                    self.data,
+                    self.methods,
+                    layer=self.layer,
+                    align=self.align,
+                    batch_size=self.batch_size,
+                    workers=self.workers,
+                    world=self.world,
+                    checkpoint=self.checkpoint,
+                    name=f"{stage} crops" if crop else stage,
+                    warn=warn,
+                    progress=tell,
+                )
+            shares = self.world.gather(list(self._scored(subject, pieces, rules)))
+            every = [piece for part in shares for piece in part]
+            mapped[crop] = joined([one for one, _ in every])
+            for number, label in enumerate(scored):
+                for place, one in enumerate(rules):
+                    rows = [records[number][place] for _, records in every]
+                    scored[label][one.name] = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+        return mapped, scored
+
+    def _scored(
+        self, subject: Subject, pieces: Iterator[Mapped], rules: Sequence[Protocol]
+    ) -> Iterator[tuple[Mapped, list[list[Records]]]]:
+        """Yield each piece with its records by method and protocol; threads score while the next batch is mapped."""
+        with ThreadPoolExecutor(max(1, self.threads)) as pool:
+            waiting: list[tuple[Mapped, list[list[Future[Records]]]]] = []
+            for piece in pieces:
+                geometries = geometries_of(subject, self.data, piece.indices)
+                jobs = [
+                    [
+                        pool.submit(
+                            score_images,
+                            maps.values[:, 0],
+                            one,
+                            self.data,
+                            piece.indices,
+                            geometries,
+                            maps.input_size,
+                            maps.cells if maps.align == "receptive-field" else None,
+                        )
+                        for one in rules
+                    ]
+                    for maps in piece.maps
+                ]
+                waiting.append((piece, jobs))
+                if len(waiting) > 2:
+                    yield _finished(*waiting.pop(0))
+            for one in waiting:
+                yield _finished(*one)
+
+
+def _finished(piece: Mapped, jobs: list[list[Future[Records]]]) -> tuple[Mapped, list[list[Records]]]:
+    return piece, [[job.result() for job in row] for row in jobs]
+
+
+def geometries_of(subject: Subject, data: LocalizationSet, indices: Sequence[int]) -> tuple[Geometry, ...] | None:
+    """Return where the input lies in each image; None where images are the input."""
+    if subject.preprocess is None or data.frame == "input":
+        return None
+    return tuple(subject.preprocess.geometry(data.sizes[index]) for index in indices)
+
+
+def _blind(kind: Blind, rules: Protocol, subject: Subject, data: LocalizationSet, mapped: Mapped) -> Records:
+    """Return the records of a baseline that needs no network."""
+    shown = cropped(subject) if rules.crop else subject
+    geometries = geometries_of(shown, data, range(len(data)))
+    size = mapped.maps[0].input_size
+    rows = [
+        score_blind(kind, frame_of(rules, data.sizes[n], geometries[n] if geometries else None, size), rules, data, n)
+        for n in range(len(data))
+    ]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _random_weights(
+    job: _Job, seed: int, left_out: NDArray[np.bool_] | None, progress: Progress | None
+) -> dict[str, Mapping[str, Score]]:
+    """Return the scores of the first method with random weights, by protocol."""
+    n = len(job.data)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, RANDOMISED)).astype(int))
+    data = job.data.select(chosen.tolist())
+    twin = with_random_weights(job.subject, seed=seed)
+    ignorant = replace(job, subject=twin, data=data, methods=job.methods[:1])
+    mapped, scored = ignorant.run(None, lambda text: None, progress, "random weights")
+    label = method_label(job.methods[0])
+    return {
+        one.name: summarise(
+            one,
+            scored[label][one.name],
+            mapped[one.crop].rank,
+            np.array(data.classes),
+            left_out=left_out[chosen] if left_out is not None and one.blacklist else None,
+            boxes=all(map(len, data.boxes)),
+            seed=seed,
+        ).scores
+        for one in job.rules
+    }
+
+
+def _val_records(job: _Job, val: Any, progress: Progress | None) -> dict[tuple[str, str], Records]:
+    """Return the records of the validation data by (method, protocol)."""
+    data = _opened(val, None, job.rules)
+    _check_frames(job.subject, data)
+    _, scored = replace(job, data=data).run(None, lambda text: None, progress, "validation images")
+    return {(label, name): records for label, rows in scored.items() for name, records in rows.items()}
+
+
+def _left_out(
+    data: LocalizationSet, rules: Sequence[Protocol], blacklist: frozenset[str] | None, warnings: list[str]
+) -> NDArray[np.bool_] | None:
+    wanting = [one.name for one in rules if one.blacklist]
+    if not wanting:
+        return None
+    if blacklist is None:
+        warnings.append(f"{', '.join(wanting)}: no blacklist was given (--blacklist FILE), so no image is left out")
+        return None
+    return np.array([name in blacklist for name in data.names])
+
+
+def _accuracy(mapped: Mapped, warnings: list[str]) -> dict[str, float | int]:
+    top1, chance = metrics.proportion(mapped.rank == 0), 100 / mapped.outputs
+    if _near_chance(top1, chance):
+        warnings.append(
+            f"accuracy {top1.value:.1f} % is near chance ({chance:.2g} %): check normalisation and class order"
+        )
+    top5 = metrics.proportion(mapped.rank < 5).value
+    return {"top1": top1.value, "top5": top5, "n": len(mapped.rank), "classes": mapped.outputs}
+
+
+def _doubts(
+    scores: Mapping[str, Mapping[str, Mapping[str, Score]]],
+    baselines: Mapping[str, Mapping[str, Mapping[str, Score]]],
+    data: LocalizationSet,
+) -> list[str]:
+    """Return warnings about results that are not above the centre baseline, and about coordinates."""
+    found = []
+    for method, rows in scores.items():
+        for protocol, own in rows.items():
+            name = next(key for key in ("pxap", "maxboxacc", "gt_known") if key in own)
+            centre = baselines["centre"][protocol][name]
+            if own[name].low <= centre.value:
+                found.append(
+                    f"{method} under {protocol} is not above the centre baseline ({name} {own[name]} against"
+                    f" {centre.value:.1f}): this is no localization"
+                )
+    for protocol, own in baselines["truth"].items():
+        if "gt_known" in own and own["gt_known"].value < 99:
+            found.append(
+                f"boxes made of the published ones score {own['gt_known'].value:.1f} % under {protocol}: some are"
+                " outside their image, or in other coordinates"
+            )
+    if (outside := _boxes_outside(data)) > 0:
+        found.append(f"{outside} image(s) have a box that leaves the image: boxes are in pixels of the stored image")
+    return found
 
 
 def _boxes_outside(data: LocalizationSet) -> int:
@@ -193,7 +512,7 @@ def _near_chance(top1: metrics.Score, chance: float) -> bool:
     return top1.low <= chance + min(chance, (100 - chance) / 10) and top1.value < (100 + chance) / 2
 
 
-def _opened(dataset: Any, limit: int | None) -> LocalizationSet:
+def _opened(dataset: Any, limit: int | None, rules: Sequence[Protocol]) -> LocalizationSet:
     data = as_localization(dataset)
     if len(data) == 0:
         raise DataError(f"{data.name} holds no images")
@@ -202,11 +521,14 @@ def _opened(dataset: Any, limit: int | None) -> LocalizationSet:
     if limit is not None and limit < len(data):
         data = data.select(range(limit))
     without = [name for name, boxes in zip(data.names, data.boxes, strict=True) if len(boxes) == 0]
-    if without:
+    if without and not all(one.masks for one in rules):
         raise DataError(
             f"{data.name}: {len(without)} of {len(data)} images have no box ({', '.join(without[:3])}…):"
-            " localization needs boxes.csv with at least one row per image"
+            " protocols that score boxes need at least one per image"
         )
+    pixels = [one.name for one in rules if one.masks]
+    if pixels and data.masks is None:
+        raise DataError(f"protocol {pixels[0]} scores pixels, and {data.name} has no masks: use one that scores boxes")
     return data
 
 
@@ -225,123 +547,3 @@ def _check_frames(subject: Subject, data: LocalizationSet) -> None:
             "the geometry of the subject's transform is unknown, so boxes cannot be mapped to the image:"
             " use explain.nets.Preprocess, or torchvision's Resize, CenterCrop, ToTensor, Normalize"
         )
-
-
-def _scores(
-    ious: NDArray[np.float64], ranks: NDArray[np.int64], fixed: int, rules: Protocol, seed: int
-) -> tuple[dict[str, Score], int]:
-    at_fixed = ious[:, fixed]
-    oracle, best = metrics.max_box_acc(ious, rules.iou, seed=seed)
-    return {
-        "gt_known": metrics.gt_known(at_fixed, rules.iou),
-        "top1_loc_error": metrics.top_loc_error(at_fixed, ranks, 1, rules.iou),
-        "top5_loc_error": metrics.top_loc_error(at_fixed, ranks, 5, rules.iou),
-        "top1_cls_error": metrics.classification_error(ranks, 1),
-        "top5_cls_error": metrics.classification_error(ranks, 5),
-        "maxboxacc": oracle,
-    }, best
-
-
-def _measure(
-    subject: Subject,
-    data: LocalizationSet,
-    thresholds: NDArray[np.float64],
-    batch_size: int,
-    workers: int,
-    checkpoint: Checkpoint,
-    progress: Progress | None,
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Run the network over the data; return the records of all images, and warnings."""
-    stored = checkpoint.load("records")
-    chunks = [stored] if stored is not None else []
-    done = len(stored["rank"]) if stored is not None else 0
-    warnings: list[str] = []
-    probe: HeadProbe | None = None
-    for indices, tensor in _batches(subject, data, batch_size, workers, done):
-        traced = trace(subject.model, subject.placed(tensor), blocks=True)
-        if probe is None:
-            probe = probe_head(traced.head, traced.map)
-            require_exact(probe, traced.layer)
-            _check_classes(data, traced.logits.shape[1])
-            found = suspicion(tensor)
-            warnings += [found] if found else []
-        chunks.append(_measure_batch(subject, data, indices, tensor, traced, probe, thresholds))
-        done += len(indices)
-        if progress is not None:
-            progress("images", done, len(data))
-        if checkpoint.due("records"):
-            chunks = [_stacked(chunks)]
-            checkpoint.save("records", chunks[0])
-    return _stacked(chunks), warnings
-
-
-def _batches(
-    subject: Subject, data: LocalizationSet, batch_size: int, workers: int, done: int
-) -> Iterator[tuple[range, Tensor]]:
-    if done == len(data):
-        return iter(())
-    return stream(data.images, subject.transform, batch_size=batch_size, workers=workers, start=done)
-
-
-def _stacked(chunks: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
-
-
-def _check_classes(data: LocalizationSet, number: int) -> None:
-    wrong = [(name, index) for name, index in zip(data.names, data.classes, strict=True) if not 0 <= index < number]
-    if wrong:
-        raise ModelError(
-            f"{data.name}: {wrong[0][0]} has class {wrong[0][1]}, but the model has classes 0 to {number - 1}"
-            f" ({len(wrong)} such images): use a model for these classes, or fit one with explain.nets.linear_head"
-        )
-
-
-def _measure_batch(
-    subject: Subject,
-    data: LocalizationSet,
-    indices: range,
-    tensor: Tensor,
-    traced: Trace,
-    probe: HeadProbe,
-    thresholds: NDArray[np.float64],
-) -> dict[str, NDArray[Any]]:
-    truth = torch.tensor([[data.classes[index]] for index in indices], device=traced.logits.device)
-    maps = cam_of_trace(Query(subject, truth), traced, probe, Batch(tensor, None, None))
-    logits = traced.logits.float()
-    # Ties in the logits count against the model, so that a constant output has no correct answer by luck.
-    own = logits.gather(1, truth)
-    rank = ((logits > own).sum(1) + ((logits == own).sum(1) - 1)).cpu().numpy()
-    top = logits.topk(min(5, logits.shape[1]), dim=1).indices.cpu().numpy()
-    predicted = np.full((len(top), 5), -1, dtype=np.int64)
-    predicted[:, : top.shape[1]] = top
-    shares = torch.from_numpy(thresholds)
-    all_boxes, ious = [], []
-    for row, index in enumerate(indices):
-        geometry = None
-        if subject.preprocess is not None and data.frame == "original":
-            geometry = subject.preprocess.geometry(data.sizes[index])
-        boxes = _swept(maps.values[row], geometry, maps.input_size, shares)
-        all_boxes.append(boxes)
-        ious.append(metrics.best_ious(boxes, data.boxes[index]))
-    return {
-        "rank": rank,
-        "predicted": predicted,
-        "all_boxes": np.stack(all_boxes),
-        "ious": np.stack(ious),
-        "maps": maps.values[:, 0].cpu().numpy(),
-        "outputs": np.full(len(rank), logits.shape[1], dtype=np.int64),
-        "residual": np.full(len(rank), maps.residual),
-        "layer": np.array([traced.layer] * len(rank)),
-    }
-
-
-def _swept(
-    values: Tensor, geometry: Geometry | None, input_size: tuple[int, int], shares: Tensor
-) -> NDArray[np.float64]:
-    """Return the largest component's box at every threshold, in pixels of the image."""
-    boxes = threshold_sweep(image_maps(values, geometry, input_size), shares)[0].double()
-    if geometry is not None:
-        present = (boxes[:, 2] > boxes[:, 0])[:, None]
-        boxes = torch.where(present, geometry.from_region(boxes), boxes)
-    found: NDArray[np.float64] = boxes.numpy()
-    return found

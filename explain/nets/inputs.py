@@ -42,8 +42,8 @@ _RESAMPLING = {
 class Preprocess:
     """PIL image → float32 tensor ``(3, h, w)``, with the geometry back to the image.
 
-    The image is squashed to ``size``, so that the input shows all of it; with ``crop_from`` its shorter side is
-    resized to that many pixels and the centre is cropped. Pillow's antialiased resampling; RGB / 255, then
+    The image is squashed to ``size``, so that the input shows all of it; with ``crop_from`` it is resized to more, and
+    the centre is cropped. Pillow's antialiased resampling; RGB / 255, then
     ``(x - mean) / std``.
     """
 
@@ -52,7 +52,8 @@ class Preprocess:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
-    crop_from: int | None = None
+    crop_from: int | tuple[int, int] | None = None
+    """What the picture is resized to before the crop: its shorter side, or (height, width)."""
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return the input tensor of a picture."""
@@ -81,6 +82,8 @@ class Preprocess:
     def _resized(self, original: tuple[int, int]) -> tuple[int, int]:
         if self.crop_from is None:
             return self.size
+        if not isinstance(self.crop_from, int):
+            return self.crop_from
         short = min(original)
         return (int(self.crop_from * original[0] / short), int(self.crop_from * original[1] / short))
 
@@ -286,12 +289,13 @@ def stream(
     batch_size: int = 32,
     workers: int = 0,
     start: int = 0,
+    stop: int | None = None,
 ) -> Iterator[tuple[range, Tensor]]:
-    """Yield ``(indices, tensor (b, c, h, w))`` over ``images`` in order, from ``start``, decoding in workers."""
+    """Yield ``(indices, tensor (b, c, h, w))`` over ``images[start:stop]`` in order, decoding in workers."""
     from torch.utils.data import DataLoader, Subset
 
     data = _Decoded(images, transform)
-    rest: Subset[Tensor] = Subset(data, range(start, len(data)))  # type: ignore[arg-type]  # any map-style object will do
+    rest: Subset[Tensor] = Subset(data, range(start, len(data) if stop is None else stop))  # type: ignore[arg-type]  # any map-style object will do
     position = start
     try:
         # A generator of its own: the loader draws a seed, which must not come from the user's.

@@ -8,22 +8,41 @@ from typing import Any
 
 __all__ = ["curve_chart"]
 
-_LEFT, _TOP, _WIDTH, _HEIGHT = 44, 12, 560, 220
+_LEFT, _TOP, _RIGHT, _BOTTOM = 44, 12, 36, 40
+_LARGE = (560, 220)
 
 
-def curve_chart(name: str, lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def curve_chart(
+    name: str,
+    lines: Mapping[str, Mapping[str, Any]],
+    *,
+    fixed: float | None = None,
+    top: float | None = None,
+    size: tuple[int, int] = _LARGE,
+) -> dict[str, Any]:
     """Return a chart of accuracy (percent) over thresholds: one polyline per entry of ``lines``.
 
     Each line has ``thresholds``, ``accuracy`` and ``best`` (the threshold to mark, or None).
+
+    Parameters
+    ----------
+    fixed
+        A threshold to mark for all lines.
+    top
+        The largest accuracy that the plot must have room for, where several plots share a scale.
+    size
+        (width, height) of the plot without its labels, in units of the drawing.
     """
+    width, height = size
     finite = [value for line in lines.values() for value in line["thresholds"] if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=1.0)
-    top = max((value for line in lines.values() for value in line["accuracy"]), default=0.0)
+    if top is None:
+        top = max((value for line in lines.values() for value in line["accuracy"]), default=0.0)
     ceiling = min(100.0, max(10.0, math.ceil(top / 10) * 10))
     span = high - low or 1.0
 
     def place(threshold: float, accuracy: float) -> tuple[float, float]:
-        return _LEFT + (threshold - low) / span * _WIDTH, _TOP + (1 - accuracy / ceiling) * _HEIGHT
+        return _LEFT + (threshold - low) / span * width, _TOP + (1 - accuracy / ceiling) * height
 
     drawn = []
     for label, line in lines.items():
@@ -33,7 +52,7 @@ def curve_chart(name: str, lines: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         drawn.append(
             {
                 "label": label,
-                "points": " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in _thinned(pairs)),
+                "points": " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in _thinned(pairs, width)),
                 "best": best if line.get("best") is None or best is None else (line["best"], best[1]),
                 "mark": place(best[0], best[1]) if best else None,
             }
@@ -44,11 +63,13 @@ def curve_chart(name: str, lines: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "lines": drawn,
         "rows": [(place(low, y)[1], y) for y in range(0, int(ceiling) + 1, step)],
         "columns": [(place(x, 0)[0], x) for x in (low + span * quarter / 4 for quarter in range(5))],
-        "frame": {"left": _LEFT, "top": _TOP, "width": _WIDTH, "height": _HEIGHT},
+        "fixed": place(fixed, 0)[0] if fixed is not None and low <= fixed <= high else None,
+        "frame": {"left": _LEFT, "top": _TOP, "width": width, "height": height},
+        "viewbox": f"0 0 {_LEFT + width + _RIGHT} {_TOP + height + _BOTTOM}",
     }
 
 
-def _thinned(pairs: list[tuple[float, float]], most: int = 400) -> list[tuple[float, float]]:
+def _thinned(pairs: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
     """Keep at most about ``most`` points, the highest always among them: the screen has no more columns."""
     if len(pairs) <= most:
         return pairs

@@ -13,8 +13,9 @@ from explain.errors import InputError, near
 from explain.maps import Align
 from explain.nets.inputs import Batch
 from explain.nets.outputs import OutputSpec
-from explain.nets.probe import require_exact
+from explain.nets.probe import HeadProbe, require_exact
 from explain.nets.subject import Subject, as_subject
+from explain.nets.traced import Trace
 from explain.saliency.cam import BestLayer, aligned, by_chunks, cam_of_trace, check_align, checked_batch
 from explain.saliency.classes import ClassSpec
 from explain.saliency.fusing import Fusion, fuse
@@ -24,7 +25,7 @@ from explain.saliency.others import OTHERS, other_maps
 from explain.saliency.query import Query, query_of
 from explain.types import Saliency
 
-__all__ = ["attribute", "explainer", "known_methods", "method_name"]
+__all__ = ["attribute", "explainer", "known_methods", "map_of_trace", "method_name"]
 
 _SPELLINGS = {"gradcampp": "gradcam++", "gradcamplusplus": "gradcam++", "attentionrollout": "rollout"}
 
@@ -216,10 +217,17 @@ def _at_best_layer(method: MethodSpec) -> Part:
 
     def part(query: Query, images: Tensor, batch: Batch, start: int) -> Saliency:
         traced, probe = best.trace(query, images)
-        if method == "cam" or (method == "auto" and probe.exact):
-            require_exact(probe, traced.layer)
-            return cam_of_trace(query, traced, probe, batch, start)
-        found = find_gradient_method("gradcam" if method == "auto" else method)
-        return gradient_of_trace(query, traced, probe, found, batch, start)
+        return map_of_trace(method, query, traced, probe, batch, start)
 
     return part
+
+
+def map_of_trace(
+    method: MethodSpec, query: Query, traced: Trace, probe: HeadProbe, batch: Batch, start: int = 0
+) -> Saliency:
+    """Return the maps of ``"cam"``, ``"auto"`` or a gradient method from a recorded forward pass."""
+    if method == "cam" or (method == "auto" and probe.exact):
+        require_exact(probe, traced.layer)
+        return cam_of_trace(query, traced, probe, batch, start)
+    found = find_gradient_method("gradcam" if method == "auto" else method)
+    return gradient_of_trace(query, traced, probe, found, batch, start)

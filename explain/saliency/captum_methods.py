@@ -126,8 +126,14 @@ def grid_segments(height: int, width: int, cells: int = 7) -> Tensor:
     return (y[:, None] * columns + x)[None, None]
 
 
+def _plain(name: str) -> str:
+    """Return a name without what ``IntegratedGradients`` and ``integrated_gradients`` differ by."""
+    return name.lower().replace("_", "")
+
+
 def parse_name(name: str) -> tuple[str, bool]:
-    """Return the method's name, and whether it is averaged over noise."""
+    """Return the method's name, and whether it is averaged over noise; Captum's class names will do as well."""
+    name = {_plain(known): known for known in captum_names()}.get(_plain(name), name)
     if name == "smoothgrad":
         return "saliency", True
     if name not in captum_names():

@@ -29,7 +29,15 @@ from explain.nets.subject import Subject, as_subject
 from explain.saliency.similarity import spearman, ssim
 from explain.types import Saliency
 
-__all__ = ["ExplainFunction", "Randomization", "Similarity", "compare_maps", "compare_models", "randomization_check"]
+__all__ = [
+    "ExplainFunction",
+    "Randomization",
+    "Similarity",
+    "compare_maps",
+    "compare_models",
+    "randomised",
+    "randomization_check",
+]
 
 ExplainFunction = Callable[..., Saliency]
 """``(model, images) -> Saliency``, such as `explain.cam`; ``classes=``, if it takes them, are the first maps'."""
@@ -153,6 +161,19 @@ def randomization_check(
         found.append(compare_maps(before, after))
     told = tuple(names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}" for names in steps)
     return Randomization(told, tuple(found), order, how, before.method, before.classes)
+
+
+def randomised(subject: Subject, *, seed: int = 0) -> Subject:
+    """Return a subject whose network is a copy that has lost all it learned; see `randomization_check`.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be copied.
+    """
+    twin = _copied(subject.model)
+    _randomise(twin, [""], "reinitialize", torch.Generator().manual_seed(seed))
+    return replace(subject, model=twin)
 
 
 def compare_models(

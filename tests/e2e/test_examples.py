@@ -19,6 +19,7 @@ def test_every_example_is_tested_here():
     names = {path.stem for path in (ROOT / "examples").glob("*.py")}
     assert names == {
         "check_faithfulness",
+        "discover_scene_objects",
         "explain_image",
         "explain_neurons",
         "export_cam",
@@ -88,3 +89,12 @@ def test_check_faithfulness(capsys):
 def test_export_cam(capsys, tmp_path):
     load("export_cam").main()
     assert capsys.readouterr().out
+
+
+def test_discover_scene_objects(capsys):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("sklearn")
+    result = load("discover_scene_objects").main()
+    rows = [row for scene in result.findings.scenes for row in scene.frequent]
+    assert any(row.name == "sky" and row.frequency.value == 100 and row.lift < 1 for row in rows)
+    assert "lift" in capsys.readouterr().out

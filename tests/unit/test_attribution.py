@@ -121,6 +121,14 @@ def test_shape_dtype_graph_and_the_model_as_it_was(name):
         assert not torch.allclose(found[0, 0], found[0, 1])
 
 
+def test_captums_class_names_will_do():
+    from explain.saliency.captum_methods import parse_name
+
+    assert parse_name("IntegratedGradients") == ("integrated_gradients", False)
+    assert parse_name("noise_tunnel:InputXGradient") == ("input_x_gradient", True)
+    assert all(parse_name(name.title().replace("_", "")) == parse_name(name) for name in captum_names())
+
+
 @pytest.mark.parametrize("name", captum_names())
 def test_equal_to_captum_called_directly(name):
     """On a network that Captum is made for: each ReLU a module of its own, not in place."""

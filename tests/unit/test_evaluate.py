@@ -50,8 +50,11 @@ LABELS = [number % 3 for number in range(30)]
 ITEMS = [(spot(label, box) - 0.5, label, [box]) for label, box in zip(LABELS, BOXES, strict=True)]
 
 
+MAIN = ("gt_known", "top1_loc_error", "top5_loc_error", "top1_cls_error", "top5_cls_error", "maxboxacc")
+
+
 def values(result):
-    return {name: score.value for name, score in result.scores.items()}
+    return {name: result.scores[name].value for name in MAIN}
 
 
 def test_right_boxes_score_a_hundred():
@@ -63,7 +66,6 @@ def test_right_boxes_score_a_hundred():
     assert result.accuracy == {"top1": 100, "top5": 100, "n": 30, "classes": 3}
     assert result.warnings == ()
     assert result.records["boxes"].tolist() == [list(map(float, box)) for box in BOXES]
-    assert "all_boxes" not in result.records
     assert (result.layer, result.method, result.protocol.name) == ("trunk", "cam", "cam2016")
     assert result.residual < 1e-5
     assert result.scores["gt_known"].n == 30
@@ -174,8 +176,8 @@ def test_data_that_cannot_be_scored():
         explain.evaluate_localization(Bright(), picture)
     with pytest.raises(InputError, match="geometry of the subject's transform is unknown"):
         explain.evaluate_localization(Subject(Bright(), lambda image: torch.zeros(3, 8, 8)), picture)
-    with pytest.raises(InputError, match="unknown method 'gradcam'"):
-        explain.evaluate_localization(Bright(), ITEMS, method="gradcam")
+    with pytest.raises(InputError, match="unknown method 'gradcum'"):
+        explain.evaluate_localization(Bright(), ITEMS, method="gradcum")
     with pytest.raises(InputError, match="unknown protocol 'cam2015'; near: cam2016"):
         explain.evaluate_localization(Bright(), ITEMS, "cam2015")
     with pytest.raises(InputError, match="limit 0"):
@@ -212,7 +214,9 @@ def test_an_interrupted_run_goes_on(tmp_path):
     checkpoint = Checkpoint(tmp_path, seconds=0.0)
 
     def interrupt(stage, done, total):
-        assert (stage, total) == ("images", 30)
+        assert total == 30
+        if stage != "images":
+            return
         if done == 16:
             raise KeyboardInterrupt
 
@@ -224,7 +228,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
         ITEMS,
         batch_size=4,
         checkpoint=checkpoint,
-        progress=lambda stage, done, total: seen.append(done),
+        progress=lambda stage, done, total: seen.append(done) if stage == "images" else None,
     )
     assert seen == [16, 20, 24, 28, 30]
     equal_records(result, expected)
@@ -274,7 +278,7 @@ def test_a_run_folder_keeps_the_contract(tmp_path):
     assert found["manifest"]["model"]["hash"] == subject.hash()
     assert found["manifest"]["model"]["layer"] == "trunk"
     assert found["manifest"]["data"] == {"name": "items", "path": None, "hash": result.data.hash}
-    assert set(found["metrics"]["cam"]["cam2016"]) == set(found["baselines"]["centre"]) == KEYS
+    assert KEYS <= set(found["metrics"]["cam"]["cam2016"]) == set(found["baselines"]["centre"])
     assert set(found["metrics"]["cam"]["cam2016"]["gt_known"]) == {"value", "low", "high", "n"}
     assert found["metrics"]["cam"]["cam2016"]["gt_known"]["value"] == 100
     assert found["accuracy"] == {"top1": 100, "top5": 100, "n": 30, "classes": 3}
@@ -287,7 +291,7 @@ def test_a_run_folder_keeps_the_contract(tmp_path):
     assert found["images"][4] == {
         "name": "00004", "class": 1, "class_name": "green", "predicted": 1, "predicted_name": "green",
         "correct": True, "iou": 1.0, "box": list(map(float, BOXES[4])), "truth": [list(map(float, BOXES[4]))],
-        "size": [SIDE, SIDE], "subset": None, "file": found["images"][4]["file"],
+        "size": [SIDE, SIDE], "subset": None, "error": "right", "file": found["images"][4]["file"],
     }  # fmt: skip
     files = [row["file"] for row in found["images"] if row["file"]]
     assert len(files) == 24
@@ -296,7 +300,7 @@ def test_a_run_folder_keeps_the_contract(tmp_path):
             assert shown.size == (SIDE, SIDE)
     with np.load(tmp_path / "run" / "arrays" / "records.npz") as stored:
         assert np.array_equal(stored["ious"], result.records["ious"])
-        assert set(stored.files) == {"ious", "rank", "predicted", "boxes", "maps"}
+        assert {"ious", "rank", "predicted", "boxes", "maps", "cam/cam2016/at_fixed"} <= set(stored.files)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     with pytest.raises(RunError, match="already holds a run"):
         result.save(tmp_path / "run")

@@ -17,7 +17,7 @@ from explain.report import render
 from explain.report.formatting import formula, integer, number, share
 from explain.report.neurons import _silence, path_data
 
-KINDS = ["neurons", "localization", "image", "demo"]
+KINDS = ["neurons", "localization", "localized", "comparison", "image", "demo"]
 VOID = {"meta", "br", "input", "img", "hr", "link"}
 
 
@@ -50,8 +50,12 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module", params=KINDS)
 def rendered(request, tmp_path_factory):
-    folder = getattr(report_runs, request.param)(tmp_path_factory.mktemp("run") / "out")
-    return request.param, folder, render(folder).read_text(encoding="utf-8")
+    folder = tmp_path_factory.mktemp("run")
+    if request.param == "comparison":
+        runs = [report_runs.localized(folder / name, seed=seed) for seed, name in enumerate(["one", "other"])]
+    else:
+        runs = [getattr(report_runs, request.param)(folder / "out")]
+    return request.param, folder, render(*runs).read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -165,9 +169,9 @@ def parsed(data):
 def test_localization_shows_accuracy_first_and_the_baseline_beside_each_number(tmp_path):
     html = render(report_runs.localization(tmp_path / "run")).read_text(encoding="utf-8")
     assert html.index("top-1 accuracy") < html.index("GT-known")
-    row = re.search(r"<tr><td>cam</td><td>cam-2016</td><th[^>]*>GT-known.*?</tr>", html).group()
-    for text in ("61.25", "59.25 to 63.25", "51.25"):
-        assert text in row
+    rows = re.findall(r"<tr><th scope=\"row\"[^>]*>GT-known, fixed threshold 0\.2.*?</tr>", html)
+    assert all(text in rows[0] for text in ("61.2", "59.2 to 63.2", "51.2"))
+    assert any(all(text in row for text in ("61.25", "59.25 to 63.25")) for row in rows)
     assert "2 maps were flat &lt;b&gt;" in html
     assert "<polyline" in html
     ious = [float(n) for n in re.findall(r'<td class="n">(0\.\d+)</td><td dir="auto">val', html)]

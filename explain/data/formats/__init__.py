@@ -1,0 +1,1 @@
+"""Readers of the field's published localization formats, one module each; `catalog` knows them all."""

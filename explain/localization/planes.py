@@ -1,0 +1,223 @@
+"""From a raw map to the plane that a protocol thresholds, and to boxes at every threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from explain.errors import InputError
+from explain.localization._overlap import curve_of_boxes, curve_of_components
+from explain.localization.protocols import Protocol
+from explain.localization.released import jpeg_grey, released_boxes
+from explain.localization.sweep import level_of, quantised, sweep_all, sweep_largest
+from explain.maps import Cells, normalize_maps, resize_aligned, resize_maps
+
+__all__ = ["Curve", "Swept", "box_curve", "fixed_column", "of_boxes", "planes_of", "sweep_plane", "thresholds_of"]
+
+_TOP = 255
+
+
+@dataclass(frozen=True)
+class Swept:
+    """Every box that one plane gives, half-open, in pixels of the plane."""
+
+    boxes: NDArray[np.float64]
+    """``(m, 4)``."""
+    spans: NDArray[np.int64]
+    """``(m, 2)``: the first and last mask that has the box."""
+    order: NDArray[np.int64]
+    """``(m,)``: the box of a mask with the largest number comes first."""
+    column: NDArray[np.int64]
+    """``(t,)``: the mask of each of the protocol's thresholds."""
+    size: tuple[int, int]
+    """(height, width) of the plane."""
+    fixed: int
+    """Which of the thresholds is the protocol's fixed one."""
+
+    def scaled(self, size: tuple[int, int]) -> Swept:
+        """Return the same boxes on a plane of another size."""
+        y, x = size[0] / self.size[0], size[1] / self.size[1]
+        return replace(self, boxes=self.boxes * np.array([x, y, x, y]), size=size)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one map gave at each of a protocol's thresholds (`thresholds_of`), against the boxes of one image."""
+
+    ious: NDArray[np.float64]
+    """``(t,)``: IoU of the box, or of the best of all boxes, with the best of the image's boxes."""
+    counts: NDArray[np.int32]
+    """``(t,)``: how many boxes there are."""
+    fixed: NDArray[np.float64]
+    """``(n, 4)``: the boxes at the fixed threshold, larger ones first, in numbers of the protocol; n = 0: none."""
+    at_fixed: NDArray[np.float64]
+    """``(j,)``: the best IoU of the first 1 … j of them; of all, for protocols that count every component."""
+
+
+def thresholds_of(rules: Protocol) -> NDArray[np.float64]:
+    """Return the thresholds ``(t,)`` at which a protocol's boxes can differ.
+
+    ``i / threshold_steps``; of those that fall on the same 8-bit level of a normalised map, whose maximum is 255, the
+    first. The released CAM code has one set of boxes only.
+    """
+    if rules.component == "distance-transform":
+        return np.array([rules.threshold])
+    grid = np.arange(rules.threshold_steps, dtype=np.float64) / rules.threshold_steps
+    return grid[np.unique(level_of(grid, _TOP), return_index=True)[1]] if rules.precision == "8-bit" else grid
+
+
+def fixed_column(rules: Protocol) -> int:
+    """Return which of `thresholds_of` is the protocol's fixed threshold."""
+    grid = thresholds_of(rules)
+    if rules.precision == "8-bit" and rules.component != "distance-transform":
+        levels = level_of(grid, _TOP)
+        return int(np.searchsorted(levels, level_of(np.array([rules.threshold]), _TOP)[0]))
+    return int(np.abs(grid - rules.threshold).argmin())
+
+
+def planes_of(
+    values: Tensor, rules: Protocol, size: tuple[int, int], input_size: tuple[int, int], cells: Cells | None = None
+) -> NDArray[np.float64]:
+    """Return raw maps ``(n, h, w)`` as a protocol thresholds them, ``(n, height, width)`` at ``size``.
+
+    float32 for protocols of that precision; 8-bit ones come as float64 within 0…1, before they are cut.
+
+    Parameters
+    ----------
+    input_size
+        What the maps span: (height, width) of the network's input.
+    cells
+        Where the maps' cells look; None: they tile the input evenly.
+    """
+    exact = values.detach().to(torch.float32 if rules.precision == "float32" else torch.float64)[:, None]
+    if rules.sign != "signed" and rules.interpolation != "matlab":
+        exact = exact.clamp_min(0) if rules.sign == "relu" else exact.abs()
+    large = _resized(exact, rules, size, input_size, cells)
+    if rules.normalization == "minmax":
+        large = normalize_maps(large, "minmax")
+    elif rules.precision in ("8-bit", "jpeg"):
+        large = normalize_maps(large.clamp_min(0), "max")
+    found: NDArray[np.float64] = large[:, 0].cpu().numpy()
+    return found
+
+
+def _resized(
+    values: Tensor, rules: Protocol, size: tuple[int, int], input_size: tuple[int, int], cells: Cells | None
+) -> Tensor:
+    if rules.interpolation == "bilinear":
+        return resize_maps(values, size) if cells is None else resize_aligned(values, size, cells, input_size)
+    if cells is not None:
+        raise InputError(f"protocol {rules.name} resizes by {rules.interpolation}: it takes maps on the grid only")
+    if rules.interpolation == "bicubic":
+        return F.interpolate(values, size=size, mode="bicubic", align_corners=False)
+    # As ILSVRC_generate_heatmap.m: to the input, the absolute value (of the crops' sum), to the image.
+    planes = []
+    for plane in values[:, 0].cpu().numpy():
+        middle = _matlab(plane, input_size)
+        middle = {"signed": middle, "relu": middle.clip(0), "absolute": np.abs(middle)}[rules.sign]
+        planes.append(_matlab(middle, size))
+    return torch.from_numpy(np.stack(planes))[:, None]
+
+
+def _matlab(plane: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Resize as MATLAB's ``imresize``: Keys' cubic with a = -0.5, antialiased where smaller; Pillow has the same."""
+    picture = Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
+    found: NDArray[np.float64] = np.asarray(picture, np.float64)
+    return found
+
+
+def sweep_plane(plane: NDArray[np.float64], rules: Protocol, grid: NDArray[np.float64] | None = None) -> Swept:
+    """Return the boxes of one plane ``(h, w)`` of `planes_of` at every threshold.
+
+    ``grid`` ``(t,)``: the thresholds, for planes whose maximum need not be 1; `thresholds_of` where None.
+    """
+    size = (plane.shape[0], plane.shape[1])
+    fixed = fixed_column(rules) if grid is None else int(np.abs(grid - rules.threshold).argmin())
+    if rules.component == "distance-transform":
+        grey = jpeg_grey(plane) if rules.precision == "jpeg" else quantised(plane).astype(np.uint8)
+        boxes = released_boxes(grey)
+        spans, order = np.zeros((len(boxes), 2), np.int64), -np.arange(len(boxes))
+        return Swept(boxes.astype(np.float64), spans, order, np.zeros(1, np.int64), size, 0)
+    levels, count, column = _levels(plane, rules, thresholds_of(rules) if grid is None else grid)
+    if rules.component == "all":
+        rows = sweep_all(levels, count, holes=True).astype(np.int64)
+        order = np.where(rows[:, 7] > 0, rows[:, 6] - levels.size, rows[:, 6])  # holes after components
+        return Swept(rows[:, 2:6].astype(np.float64), rows[:, :2], order, column, size, fixed)
+    boxes = sweep_largest(levels, count, polygon=rules.component == "polygon")
+    return of_boxes(boxes.astype(np.float64), column, size, fixed)
+
+
+def of_boxes(boxes: NDArray[np.float64], column: NDArray[np.int64], size: tuple[int, int], fixed: int) -> Swept:
+    """Return what was swept from one box ``(masks, 4)`` per mask; empty ones are none."""
+    masks = np.flatnonzero(boxes[:, 2] > boxes[:, 0])
+    return Swept(boxes[masks], np.stack([masks, masks], 1), np.zeros(len(masks), np.int64), column, size, fixed)
+
+
+def box_curve(swept: Swept, rules: Protocol, truth: NDArray[np.float64]) -> Curve:
+    """Return how swept boxes lie on published boxes ``(m, 4)``, in numbers of the protocol."""
+    plus = 0.0 if rules.edges == "half-open" else 1.0
+    blank = _empty(rules, swept.size)
+    none = float(curve_of_boxes(blank, truth, plus)[0]) if len(blank) else 0.0
+    boxes, spans, column = _published(swept.boxes, rules, swept.size), swept.spans, swept.column
+    masks = int(column.max()) + 1
+    inside = spans[:, 0] < masks
+    last = np.minimum(spans[inside, 1], masks - 1)
+    counts = np.zeros(masks + 1, np.int32)
+    np.add.at(counts, spans[inside, 0], 1)
+    np.add.at(counts, last + 1, -1)
+    each = np.stack([spans[inside, 0], last], 1)
+    ious = curve_of_components(boxes[inside], each, masks, truth, plus, none)
+    mask = column[swept.fixed]
+    at = np.flatnonzero((spans[:, 0] <= mask) & (mask <= spans[:, 1]))
+    shown = boxes[at[np.argsort(-swept.order[at], kind="stable")]] if len(at) else blank
+    return Curve(
+        ious[column], np.cumsum(counts[:-1]).astype(np.int32)[column], shown, _first(shown, rules, truth, plus)
+    )
+
+
+def _first(shown: NDArray[np.float64], rules: Protocol, truth: NDArray[np.float64], plus: float) -> NDArray[np.float64]:
+    """Return the best IoU of the first 1 … j boxes; of all boxes, where the protocol counts every component."""
+    most = max(box for _, box in rules.guesses)
+    ious = curve_of_boxes(shown, truth, plus)
+    if rules.component == "all":
+        return np.full(most, ious.max(initial=0.0))
+    padded = np.concatenate([ious[:most], np.zeros(max(0, most - len(ious)))])
+    found: NDArray[np.float64] = np.maximum.accumulate(padded)
+    return found
+
+
+def _levels(
+    plane: NDArray[np.float64], rules: Protocol, grid: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], int, NDArray[np.int64]]:
+    """Return integer levels, how many masks they give, and the mask of each threshold."""
+    if rules.precision == "8-bit":
+        eight = quantised(plane)
+        return eight, _TOP, level_of(grid, int(eight.max()))
+    every = np.arange(len(grid))
+    values = torch.from_numpy(plane)
+    top = values.max()
+    if not top > 0:
+        return np.zeros(plane.shape, np.int32), len(grid), every
+    # The same product and comparison as `value > t * max` pixel by pixel: levels count thresholds below.
+    limits = torch.from_numpy(grid).to(values.dtype) * top
+    return torch.bucketize(values, limits, right=False, out_int32=True).numpy(), len(grid), every
+
+
+def _published(boxes: NDArray[np.float64], rules: Protocol, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return half-open boxes as the protocol's numbers."""
+    if rules.edges != "clipped" or len(boxes) == 0:
+        return boxes
+    cut: NDArray[np.float64] = np.minimum(boxes, np.array([np.inf, np.inf, size[1] - 1, size[0] - 1]))
+    return cut
+
+
+def _empty(rules: Protocol, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the box ``(0 or 1, 4)`` of an empty mask."""
+    blank = {"none": (), "origin": (0, 0, 0, 0), "corner": (0, 0, 1, 1), "image": (0, 0, size[1], size[0])}
+    return np.array(blank[rules.empty], np.float64).reshape(-1, 4)

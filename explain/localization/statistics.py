@@ -1,0 +1,106 @@
+"""Intervals and paired tests over images, with the threshold chosen anew in every replicate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.localization.metrics import Score
+
+__all__ = ["Difference", "bootstrap", "cross_fitted", "mcnemar", "paired_difference", "replicates_of"]
+
+REPLICATES = 1000
+_CHUNK = 50
+
+
+def replicates_of(n: int, seed: int, count: int = REPLICATES) -> list[NDArray[np.float32]]:
+    """Return how often each of ``n`` images is drawn in each bootstrap replicate, in chunks ``(50, n)``."""
+    generator = np.random.default_rng(seed)
+    share = np.full(n, 1 / n)
+    return [
+        generator.multinomial(n, share, size=min(_CHUNK, count - start)).astype(np.float32)
+        for start in range(0, count, _CHUNK)
+    ]
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.float32]], NDArray[np.float64]], n: int, *, seed: int = 0
+) -> tuple[Score, ...]:
+    """Return scores with percentile intervals (Efron 1979) over images.
+
+    Parameters
+    ----------
+    statistic
+        From weights ``(r, n)``, how often each image counts, to the numbers ``(r, k)`` in percent. It must choose
+        anything that is chosen on the data, such as a threshold, for each row by itself.
+
+    Returns
+    -------
+    tuple of Score
+        ``k`` scores; the value is that of every image once.
+    """
+    values = statistic(np.ones((1, n), np.float32))[0]
+    draws = np.concatenate([statistic(chunk) for chunk in replicates_of(n, seed)])
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    return tuple(
+        Score(float(value), min(float(a), float(value)), max(float(b), float(value)), n)
+        for value, a, b in zip(values, low, high, strict=True)
+    )
+
+
+def cross_fitted(hits: NDArray[np.bool_], seed: int = 0) -> NDArray[np.bool_]:
+    """Return each image's verdict at the threshold that is best on the other half of the images.
+
+    Parameters
+    ----------
+    hits
+        ``(n, t)``: whether image i is right at threshold j. The halves are drawn from ``seed``.
+    """
+    n = len(hits)
+    order = np.random.default_rng(seed).permutation(n)
+    first, second = order[: n // 2], order[n // 2 :]
+    verdict = np.zeros(n, np.bool_)
+    for chosen_on, scored in ((first, second), (second, first)):
+        best = int(hits[chosen_on].sum(0).argmax()) if len(chosen_on) else 0
+        verdict[scored] = hits[scored, best]
+    return verdict
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two runs on the same images: the second's score minus the first's, in points."""
+
+    value: float
+    low: float
+    high: float
+    only_first: int
+    """Images that only the first run gets right."""
+    only_second: int
+    p: float
+    """McNemar's exact two-sided test of no difference."""
+    n: int
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the exact two-sided p-value (McNemar 1947; binomial with one half over the images that flip)."""
+    flips, fewer = only_first + only_second, min(only_first, only_second)
+    if flips > 1000:  # the sum below has exact terms of hundreds of digits; the normal limit is as good
+        from math import erfc, sqrt
+
+        return min(1.0, erfc(max(0.0, abs(only_first - only_second) - 1) / sqrt(2 * flips)))
+    tail = sum(comb(flips, k) for k in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**flips) if flips else 1.0
+
+
+def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_], *, seed: int = 0) -> Difference:
+    """Compare two verdicts ``(n,)`` on the same images: paired bootstrap interval and McNemar's test."""
+    gain = second.astype(np.float32) - first.astype(np.float32)
+    (score,) = bootstrap(
+        lambda weights: 100 * (weights @ gain)[:, None].astype(np.float64) / len(gain), len(gain), seed=seed
+    )
+    lost, won = int((gain < 0).sum()), int((gain > 0).sum())
+    return Difference(score.value, score.low, score.high, lost, won, mcnemar(lost, won), len(gain))
