@@ -20,7 +20,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EVENT", "Tables", "all_components", "all_holes", "largest_by_pixels", "largest_by_polygon", "tables"]
+__all__ = [
+    "EVENT",
+    "Tables",
+    "all_components",
+    "all_holes",
+    "largest_by_pixels",
+    "largest_by_polygon",
+    "levels_of",
+    "tables",
+]
 
 EVENT = 8
 """Columns of an event: first and last threshold, x0, y0, x1, y1 (half-open), pixels, 1 for a hole."""
@@ -65,6 +74,32 @@ def _groups(present: list[bool]) -> list[int]:
                 if other not in group and abs(y - v) <= 1 and abs(x - u) <= 1:
                     pending.append(other)
         left = [direction for direction in left if direction not in group]
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def levels_of(plane: NDArray[Any], limits: NDArray[Any]) -> Any:
+    """Return how many of the rising ``limits`` ``(t,)`` lie below each value of a plane, int32 ``(h, w)``.
+
+    The first guess takes limits for evenly spaced; comparisons with them, in their own precision, decide.
+    """
+    height, width = plane.shape
+    count, last = len(limits), limits[-1]
+    found = np.empty((height, width), np.int32)
+    span = last - limits[0]
+    scale = (count - 1) / span if span > 0 else 0.0
+    for y in range(height):
+        for x in range(width):
+            value = plane[y, x]
+            if value > last:
+                found[y, x] = count
+                continue
+            level = min(count - 1, max(0, int((value - limits[0]) * scale)))
+            while level > 0 and not value > limits[level - 1]:
+                level -= 1
+            while value > limits[level]:
+                level += 1
+            found[y, x] = level
     return found
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from explain.errors import InputError
 from explain.localization._overlap import curve_of_boxes, curve_of_components
+from explain.localization._union import levels_of
 from explain.localization.protocols import Protocol
 from explain.localization.released import jpeg_grey, released_boxes
 from explain.localization.sweep import level_of, quantised, sweep_all, sweep_largest
@@ -199,14 +200,11 @@ def _levels(
     if rules.precision == "8-bit":
         eight = quantised(plane)
         return eight, _TOP, level_of(grid, int(eight.max()))
-    every = np.arange(len(grid))
-    values = torch.from_numpy(plane)
-    top = values.max()
+    every, top = np.arange(len(grid)), plane.max()
     if not top > 0:
         return np.zeros(plane.shape, np.int32), len(grid), every
     # The same product and comparison as `value > t * max` pixel by pixel: levels count thresholds below.
-    limits = torch.from_numpy(grid).to(values.dtype) * top
-    return torch.bucketize(values, limits, right=False, out_int32=True).numpy(), len(grid), every
+    return levels_of(np.ascontiguousarray(plane), grid.astype(plane.dtype) * top), len(grid), every
 
 
 def _published(boxes: NDArray[np.float64], rules: Protocol, size: tuple[int, int]) -> NDArray[np.float64]:

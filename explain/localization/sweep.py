@@ -208,9 +208,9 @@ def _cutter(maps: Tensor, shares: Tensor, semantics: Semantics) -> Cut:
         return lambda index: (eight[index], _LEVELS, level_of(grid, int(eight[index].max())))
     if semantics != "pixels":
         raise InputError(f"semantics={semantics!r}: use 'pixels' or 'opencv'")
-    values, count = maps.detach().float().cpu(), len(shares)
+    values, count = np.ascontiguousarray(maps.detach().float().cpu().numpy()), len(shares)
     every = np.arange(count)
-    limits = shares.float()
+    limits = shares.float().numpy()
 
     def cut(index: int) -> tuple[NDArray[np.int32], int, NDArray[np.int64]]:
         plane = values[index]
@@ -218,7 +218,7 @@ def _cutter(maps: Tensor, shares: Tensor, semantics: Semantics) -> Cut:
         if not top > 0:
             return np.zeros(plane.shape, np.int32), count, every
         # The same float32 product and comparison as `value > t * max` pixel by pixel: levels count thresholds below.
-        levels = torch.bucketize(plane, limits * top, right=False, out_int32=True).numpy()
+        levels: NDArray[np.int32] = _union.levels_of(plane, limits * top)
         return levels, count, every
 
     return cut
