@@ -291,13 +291,14 @@ def truth_of(images: int, classes: int) -> list[dict[str, Any]]:
 
 def made_records(rng: np.random.Generator, rules: Any, truth: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Return records of invented maps: IoUs that rise and fall with the threshold."""
-    from explain.localization.planes import fixed_column, thresholds_of
+    from explain.localization.planes import thresholds_of
 
     grid, n = thresholds_of(rules), len(truth)
     peak, height = rng.uniform(0.1, 0.7, (n, 1)), rng.uniform(0.3, 0.95, (n, 1))
     ious = np.clip(height - 1.5 * np.abs(grid - peak), 0, 1)
     ranks = len(rules.guesses)
-    fixed = ious[:, [fixed_column(rules)]] * np.ones(1 if ranks == len({r for r, _ in rules.guesses}) else 2)
+    nearest = int(np.abs(thresholds_of(rules) - rules.threshold).argmin())
+    fixed = ious[:, [nearest]] * np.ones(1 if ranks == len({r for r, _ in rules.guesses}) else 2)
     boxes = np.tile([10.0, 12.0, 60.0, 50.0], (n, 1)) + rng.integers(0, 8, (n, 4))
     boxes[0] = np.nan
     records = {

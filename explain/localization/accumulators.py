@@ -18,18 +18,22 @@ from explain.errors import InputError
 from explain.localization.planes import box_curve, sweep_plane
 from explain.localization.protocols import Protocol, find_protocol
 from explain.localization.scoring import pixel_histogram, pointing_and_energy
-from explain.localization.summary import pixel_ap
+from explain.localization.summary import known_hits, pixel_ap, top_hits
 from explain.localization.sweep import threshold_grid
 
 __all__ = ["LocalizationError", "MaxBoxAcc", "PointingGame", "PxAP"]
 
 
+Counts = dict[str, NDArray[np.int64]]
+
+
 class _Counts:
     """Named sums of whole numbers; what metrics share is their bookkeeping, nothing of what they count."""
 
-    def __init__(self, **state: NDArray[np.int64]) -> None:
-        self._start = {name: values.copy() for name, values in state.items()}
-        self.state: dict[str, NDArray[np.int64]] = {}
+    def __init__(self, settings: tuple[Any, ...], state: Counts) -> None:
+        self._settings = settings
+        self._start = state
+        self.state: Counts = {}
         self.reset()
 
     def reset(self) -> None:
@@ -44,12 +48,9 @@ class _Counts:
         InputError
             It counts something else.
         """
-        if type(other) is not type(self) or {k: v.shape for k, v in self.state.items()} != {
-            k: v.shape for k, v in other.state.items()
-        }:
+        if type(other) is not type(self) or other._settings != self._settings:
             raise InputError("only metrics of the same kind and settings can be merged")
-        for name, values in other.state.items():
-            self.state[name] += values
+        self._add(other.state)
 
     def sync(self, group: Any = None) -> None:
         """Add up the states of all processes of ``torch.distributed``, in every one of them (call it once)."""
@@ -62,8 +63,25 @@ class _Counts:
         return {name: torch.from_numpy(values.copy()) for name, values in self.state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state that `state_dict` gave."""
-        self.state = {name: values.numpy().copy() for name, values in state.items()}
+        """Go on from a state that `state_dict` gave.
+
+        Raises
+        ------
+        InputError
+            It is of another metric, or of other settings.
+        """
+        shapes = {name: tuple(values.shape) for name, values in state.items()}
+        if shapes != {name: values.shape for name, values in self.state.items()}:
+            raise InputError(f"the state is of another metric or of other settings: {shapes}")
+        self.state = {name: values.to(torch.int64).cpu().numpy().copy() for name, values in state.items()}
+
+    def _add(self, counts: Counts) -> None:
+        for name, values in counts.items():
+            self.state[name] += values
+
+    def _none(self) -> Counts:
+        """Return counts to add a batch up in: one that is refused halfway leaves no trace."""
+        return {name: np.zeros_like(values) for name, values in self.state.items()}
 
 
 class MaxBoxAcc(_Counts):
@@ -81,7 +99,8 @@ class MaxBoxAcc(_Counts):
             raise InputError(f"protocol {self.protocol.name} has no threshold to choose: there is no best one")
         self._steps: NDArray[np.float64] = threshold_grid(self.protocol.threshold_steps).numpy()
         levels = len(self.protocol.iou_levels)
-        super().__init__(hits=np.zeros((levels, self.protocol.threshold_steps), np.int64), images=np.zeros(1, np.int64))
+        hits = np.zeros((levels, self.protocol.threshold_steps), np.int64)
+        super().__init__((self.protocol,), {"hits": hits, "images": np.zeros(1, np.int64)})
 
     def update(self, maps: Tensor, boxes: Sequence[Any]) -> None:
         """Count a batch.
@@ -90,7 +109,7 @@ class MaxBoxAcc(_Counts):
         ----------
         maps
             ``(b, h, w)`` or ``(b, 1, h, w)``: the map of each image's true class at the size in which boxes are
-            compared; within 0…1 for protocols of 8 bit (`explain.maps.normalize_maps`), any scale otherwise.
+            compared; within 0…1 for protocols that scale them so (`explain.maps.normalize_maps`), any scale otherwise.
         boxes
             One ``(m, 4)`` per image: half-open xyxy in pixels of the map.
 
@@ -99,16 +118,14 @@ class MaxBoxAcc(_Counts):
         InputError
             Shapes or ranges that do not fit.
         """
-        planes = _planes(maps, len(boxes), bounded=self.protocol.precision == "8-bit")
-        for plane, own in zip(planes, boxes, strict=True):
-            truth = _boxes(own)
-            if self.protocol.edges != "half-open":
-                truth = truth - np.array([0.0, 0.0, 1.0, 1.0])
-            curve = box_curve(sweep_plane(plane, self.protocol, grid=self._steps), self.protocol, truth)
+        counts = self._none()
+        for plane, own in zip(_planes_for(maps, len(boxes), self.protocol), boxes, strict=True):
+            truth = _published(own, self.protocol)
+            ious = box_curve(sweep_plane(plane, self.protocol, grid=self._steps), self.protocol, truth).ious
             for level, least in enumerate(self.protocol.iou_levels):
-                right = curve.ious > least if self.protocol.strict else curve.ious >= least
-                self.state["hits"][level] += right
-            self.state["images"] += 1
+                counts["hits"][level] += ious > least if self.protocol.strict else ious >= least
+            counts["images"] += 1
+        self._add(counts)
 
     def compute(self) -> dict[str, float]:
         """Return percentages: ``maxboxacc_30`` …; ``maxboxacc_v2``, their mean; ``…_shared``: one threshold for all."""
@@ -130,7 +147,7 @@ class PxAP(_Counts):
         if steps < 1:
             raise InputError(f"steps={steps}: give at least 1")
         self._steps = steps
-        super().__init__(pixels=np.zeros((2, steps + 2), np.int64))
+        super().__init__((steps,), {"pixels": np.zeros((2, steps + 2), np.int64)})
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
         """Count a batch of maps ``(b, h, w)`` within 0…1 and masks ``(b, h, w)``: 1 object, 0 background, 255 ignored.
@@ -146,8 +163,10 @@ class PxAP(_Counts):
             raise InputError(f"masks of shape {marks.shape} for maps of {planes.shape}: give the same size")
         if not np.isin(marks, (0, 1, 255)).all():
             raise InputError("masks hold other values than 1 (object), 0 (background) and 255 (ignored)")
+        counts = self._none()
         for plane, mask in zip(planes, marks, strict=True):
-            self.state["pixels"] += pixel_histogram(plane, mask, self._steps)
+            counts["pixels"] += pixel_histogram(plane, mask, self._steps)
+        self._add(counts)
 
     def compute(self) -> dict[str, float]:
         """Return ``pxap`` in percent.
@@ -166,13 +185,15 @@ class PointingGame(_Counts):
     """Pointing game (Zhang et al. 2016): whether the map's maximum lies in a box of the object."""
 
     def __init__(self) -> None:
-        super().__init__(hits=np.zeros(1, np.int64), images=np.zeros(1, np.int64))
+        super().__init__((), {"hits": np.zeros(1, np.int64), "images": np.zeros(1, np.int64)})
 
     def update(self, maps: Tensor, boxes: Sequence[Any]) -> None:
         """Count a batch of maps ``(b, h, w)`` and half-open boxes in their pixels."""
+        counts = self._none()
         for plane, own in zip(_planes(maps, len(boxes), bounded=False), boxes, strict=True):
-            self.state["hits"] += int(pointing_and_energy(plane, _boxes(own))["pointing"])
-            self.state["images"] += 1
+            counts["hits"] += int(pointing_and_energy(plane, _boxes(own))["pointing"])
+            counts["images"] += 1
+        self._add(counts)
 
     def compute(self) -> dict[str, float]:
         """Return ``pointing_game`` in percent."""
@@ -184,8 +205,11 @@ class LocalizationError(_Counts):
 
     def __init__(self, protocol: str | Protocol = "cam2016", topk: Sequence[int] = (1, 5)) -> None:
         self.protocol, self._topk = find_protocol(protocol), tuple(topk)
-        zero = np.zeros(len(self._topk), np.int64)
-        super().__init__(wrong=zero, wrong_class=zero, known=np.zeros(1, np.int64), images=np.zeros(1, np.int64))
+        if not self._topk or min(self._topk) < 1:
+            raise InputError(f"topk={self._topk}: give numbers from 1 on")
+        one, each = np.zeros(1, np.int64), np.zeros(len(self._topk), np.int64)
+        state = {"wrong": each, "wrong_class": each, "known": one, "images": one}
+        super().__init__((self.protocol, self._topk), state)
 
     def update(self, maps: Tensor, boxes: Sequence[Any], logits: Tensor, targets: Tensor) -> None:
         """Count a batch.
@@ -196,22 +220,23 @@ class LocalizationError(_Counts):
             As for `MaxBoxAcc.update`: each image's map of its *true* class, and its boxes.
         logits, targets
             ``(b, classes)`` and ``(b,)``.
+
+        Raises
+        ------
+        InputError
+            Shapes, ranges or classes that do not fit; then nothing is counted.
         """
-        scores, truth = logits.detach().cpu(), targets.detach().cpu()[:, None]
-        own = scores.gather(1, truth)
-        ranks = ((scores > own).sum(1) + (scores == own).sum(1) - 1).tolist()
-        planes = _planes(maps, len(boxes), bounded=self.protocol.precision == "8-bit")
-        for plane, rows, rank in zip(planes, boxes, ranks, strict=True):
-            published = _boxes(rows)
-            if self.protocol.edges != "half-open":
-                published = published - np.array([0.0, 0.0, 1.0, 1.0])
-            best = float(box_curve(sweep_plane(plane, self.protocol), self.protocol, published).at_fixed[0])
-            hit = best > self.protocol.iou if self.protocol.strict else best >= self.protocol.iou
-            top = best > self.protocol.iou if self.protocol.strict_top else best >= self.protocol.iou
-            self.state["known"] += int(hit)
-            self.state["wrong"] += np.array([not (top and rank < k) for k in self._topk])
-            self.state["wrong_class"] += np.array([rank >= k for k in self._topk])
-            self.state["images"] += 1
+        rules, counts = self.protocol, self._none()
+        ranks = _ranks(logits, targets, len(boxes))
+        grid = np.array([rules.threshold])
+        for plane, own, rank in zip(_planes_for(maps, len(boxes), rules), boxes, ranks, strict=True):
+            best = box_curve(sweep_plane(plane, rules, grid=grid), rules, _published(own, rules)).at_fixed[None]
+            record, place = {"at_fixed": best}, np.array([rank])
+            counts["known"] += known_hits(rules, record)
+            counts["wrong"] += [not top_hits(rules, record, place, k)[0] for k in self._topk]
+            counts["wrong_class"] += [rank >= k for k in self._topk]
+            counts["images"] += 1
+        self._add(counts)
 
     def compute(self) -> dict[str, float]:
         """Return percentages: ``gt_known``, ``top1_loc_error``, ``top1_cls_error``, …."""
@@ -221,6 +246,33 @@ class LocalizationError(_Counts):
             found[f"top{k}_loc_error"] = float(self.state["wrong"][place]) * share
             found[f"top{k}_cls_error"] = float(self.state["wrong_class"][place]) * share
         return found
+
+
+def _ranks(logits: Tensor, targets: Tensor, count: int) -> list[int]:
+    """Return the place of each image's class, 0 is first; ties count against the network."""
+    scores, truth = logits.detach().cpu(), targets.detach().cpu()
+    if scores.ndim != 2 or truth.shape != (count,) or len(scores) != count:
+        given = f"logits {tuple(scores.shape)} and targets {tuple(truth.shape)}"
+        raise InputError(f"{given} for {count} images: give (b, classes) and (b,)")
+    if not bool(scores.isfinite().all()):
+        raise InputError("the logits hold NaN or infinity: they have no order")
+    if count and not (0 <= int(truth.min()) and int(truth.max()) < scores.shape[1]):
+        raise InputError(f"a target is not among the {scores.shape[1]} classes, 0 to {scores.shape[1] - 1}")
+    own = scores.gather(1, truth[:, None])
+    found: list[int] = ((scores > own).sum(1) + (scores == own).sum(1) - 1).tolist()
+    return found
+
+
+def _planes_for(maps: Tensor, count: int, rules: Protocol) -> NDArray[Any]:
+    """Return maps in the precision that a protocol thresholds them in."""
+    planes = _planes(maps, count, bounded=rules.precision in ("8-bit", "jpeg") or rules.normalization != "maximum")
+    return planes.astype(np.float32) if rules.precision == "float32" else planes
+
+
+def _published(rows: Any, rules: Protocol) -> NDArray[np.float64]:
+    """Return half-open boxes as the protocol's numbers: for a +1 IoU the last pixel instead of the one after it."""
+    boxes = _boxes(rows)
+    return boxes if rules.edges == "half-open" else boxes - np.array([0.0, 0.0, 1.0, 1.0])
 
 
 def _planes(maps: Tensor, count: int, *, bounded: bool) -> NDArray[np.float64]:

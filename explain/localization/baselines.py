@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from explain.localization.metrics import centre_boxes
-from explain.localization.planes import Swept, fixed_column, of_boxes, planes_of, sweep_plane, thresholds_of
+from explain.localization.planes import Swept, masks_of, of_boxes, planes_of, sweep_plane, thresholds_of
 from explain.localization.protocols import Protocol
 from explain.localization.scoring import (
     Frame,
@@ -88,8 +88,8 @@ def _analytic(kind: Blind, rules: Protocol) -> bool:
 
 
 def _centre(rules: Protocol, size: tuple[int, int]) -> Swept:
-    boxes = centre_boxes(size, thresholds_of(rules))
-    return of_boxes(boxes, np.arange(len(boxes)), size, fixed_column(rules))
+    every, column, fixed = masks_of(rules)
+    return of_boxes(centre_boxes(size, every), column, size, fixed)
 
 
 @cache
@@ -104,9 +104,9 @@ def _score_truth(frame: Frame, rules: Protocol, data: LocalizationSet, index: in
     height, width = frame.size
     boxes = frame.from_image(data.boxes[index])
     largest = boxes[[(boxes[:, 2:] - boxes[:, :2]).prod(1).argmax()]] if len(boxes) else np.zeros((1, 4))
-    edges = np.round(largest).clip(0, [width, height, width, height])
+    edges = np.ceil(largest - 0.5).clip(0, [width, height, width, height])
     steps = len(thresholds_of(rules))
-    filled = of_boxes(np.repeat(edges, steps, 0), np.arange(steps), frame.size, fixed_column(rules))
+    filled = of_boxes(np.repeat(edges, steps, 0), np.arange(steps), frame.size, 0)
     record = score_boxes(filled, frame, rules, data, index)
     mask = mask_of(data, index, (height, width)) if rules.masks else None
     plane = np.zeros((height, width)) if mask is None else (mask == 1).astype(np.float64)

@@ -502,7 +502,8 @@ def _doubts(
 def _boxes_outside(data: LocalizationSet) -> int:
     """How many images have a box more than a pixel beyond their edge (published boxes run over by one)."""
     return sum(
-        bool((boxes.min() < -1) or (boxes[:, 2] > size[1] + 1).any() or (boxes[:, 3] > size[0] + 1).any())
+        len(boxes) > 0
+        and bool((boxes.min() < -1) or (boxes[:, 2] > size[1] + 1).any() or (boxes[:, 3] > size[0] + 1).any())
         for boxes, size in zip(data.boxes, data.sizes, strict=True)
     )
 

@@ -147,6 +147,8 @@ def _mapped(subject: Subject, data: LocalizationSet, indices: range, tensor: Ten
 
     found = explained(tensor, classes)
     logits, wanted = seen[0], torch.tensor(truth)
+    if not bool(logits.isfinite().all()):
+        raise ModelError("the network's scores hold NaN or infinity: they have no order")
     # Ties in the logits count against the model, so that a constant output has no correct answer by luck.
     own = logits.gather(1, wanted)
     rank = ((logits > own).sum(1) + ((logits == own).sum(1) - 1)).numpy()

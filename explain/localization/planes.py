@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from explain.errors import InputError
@@ -19,7 +19,7 @@ from explain.localization.released import jpeg_grey, released_boxes
 from explain.localization.sweep import level_of, quantised, sweep_all, sweep_largest
 from explain.maps import Cells, normalize_maps, resize_aligned, resize_maps
 
-__all__ = ["Curve", "Swept", "box_curve", "fixed_column", "of_boxes", "planes_of", "sweep_plane", "thresholds_of"]
+__all__ = ["Curve", "Swept", "box_curve", "masks_of", "of_boxes", "planes_of", "sweep_plane", "thresholds_of"]
 
 _TOP = 255
 
@@ -39,7 +39,7 @@ class Swept:
     size: tuple[int, int]
     """(height, width) of the plane."""
     fixed: int
-    """Which of the thresholds is the protocol's fixed one."""
+    """The mask of the protocol's fixed threshold, which need not be one of those."""
 
     def scaled(self, size: tuple[int, int]) -> Swept:
         """Return the same boxes on a plane of another size."""
@@ -73,13 +73,11 @@ def thresholds_of(rules: Protocol) -> NDArray[np.float64]:
     return grid[np.unique(level_of(grid, _TOP), return_index=True)[1]] if rules.precision == "8-bit" else grid
 
 
-def fixed_column(rules: Protocol) -> int:
-    """Return which of `thresholds_of` is the protocol's fixed threshold."""
+def masks_of(rules: Protocol) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
+    """Return the thresholds ``(m,)`` of all masks, which of them are `thresholds_of` ``(t,)``, and the fixed one."""
     grid = thresholds_of(rules)
-    if rules.precision == "8-bit" and rules.component != "distance-transform":
-        levels = level_of(grid, _TOP)
-        return int(np.searchsorted(levels, level_of(np.array([rules.threshold]), _TOP)[0]))
-    return int(np.abs(grid - rules.threshold).argmin())
+    every = np.union1d(grid, [rules.threshold])
+    return every, np.searchsorted(every, grid), int(np.searchsorted(every, rules.threshold))
 
 
 def planes_of(
@@ -97,11 +95,14 @@ def planes_of(
         Where the maps' cells look; None: they tile the input evenly.
     """
     exact = values.detach().to(torch.float32 if rules.precision == "float32" else torch.float64)[:, None]
+    flat = exact.amax((2, 3), keepdim=True) == exact.amin((2, 3), keepdim=True)
+    if rules.normalization == "minmax-before":
+        exact = normalize_maps(exact, "minmax")
     if rules.sign != "signed" and rules.interpolation != "matlab":
         exact = exact.clamp_min(0) if rules.sign == "relu" else exact.abs()
     large = _resized(exact, rules, size, input_size, cells)
     if rules.normalization == "minmax":
-        large = normalize_maps(large, "minmax")
+        large = torch.where(flat, 0.0, normalize_maps(large, "minmax"))  # not rounding in the resized map, blown up
     elif rules.precision in ("8-bit", "jpeg"):
         large = normalize_maps(large.clamp_min(0), "max")
     found: NDArray[np.float64] = large[:, 0].cpu().numpy()
@@ -127,9 +128,24 @@ def _resized(
 
 
 def _matlab(plane: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Resize as MATLAB's ``imresize``: Keys' cubic with a = -0.5, antialiased where smaller; Pillow has the same."""
-    picture = Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
-    found: NDArray[np.float64] = np.asarray(picture, np.float64)
+    """Resize as MATLAB's ``imresize``: Keys' cubic with a = -0.5, antialiased where smaller, mirrored at the border."""
+    found: NDArray[np.float64] = _weights(plane.shape[0], size[0]) @ plane @ _weights(plane.shape[1], size[1]).T
+    return found
+
+
+@cache
+def _weights(before: int, after: int) -> NDArray[np.float64]:
+    """Return what each of ``before`` samples gives to each of ``after``: ``(after, before)``, rows sum to 1."""
+    narrow = min(1.0, after / before)
+    centres = (np.arange(after) + 0.5) * before / after - 0.5
+    reach = 2 / narrow
+    taps = np.floor(centres - reach)[:, None].astype(np.int64) + np.arange(int(np.ceil(2 * reach)) + 2)
+    x = np.abs(narrow * (centres[:, None] - taps))
+    cubic = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x <= 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0.0))
+    mirrored = taps % (2 * before)
+    mirrored = np.minimum(mirrored, 2 * before - 1 - mirrored)
+    found = np.zeros((after, before))
+    np.add.at(found, (np.arange(after)[:, None], mirrored), cubic / cubic.sum(1, keepdims=True))
     return found
 
 
@@ -139,13 +155,12 @@ def sweep_plane(plane: NDArray[np.float64], rules: Protocol, grid: NDArray[np.fl
     ``grid`` ``(t,)``: the thresholds, for planes whose maximum need not be 1; `thresholds_of` where None.
     """
     size = (plane.shape[0], plane.shape[1])
-    fixed = fixed_column(rules) if grid is None else int(np.abs(grid - rules.threshold).argmin())
     if rules.component == "distance-transform":
         grey = jpeg_grey(plane) if rules.precision == "jpeg" else quantised(plane).astype(np.uint8)
         boxes = released_boxes(grey)
         spans, order = np.zeros((len(boxes), 2), np.int64), -np.arange(len(boxes))
         return Swept(boxes.astype(np.float64), spans, order, np.zeros(1, np.int64), size, 0)
-    levels, count, column = _levels(plane, rules, thresholds_of(rules) if grid is None else grid)
+    levels, count, column, fixed = _levels(plane, rules, grid)
     if rules.component == "all":
         rows = sweep_all(levels, count, holes=True).astype(np.int64)
         order = np.where(rows[:, 7] > 0, rows[:, 6] - levels.size, rows[:, 6])  # holes after components
@@ -166,7 +181,7 @@ def box_curve(swept: Swept, rules: Protocol, truth: NDArray[np.float64]) -> Curv
     blank = _empty(rules, swept.size)
     none = float(curve_of_boxes(blank, truth, plus)[0]) if len(blank) else 0.0
     boxes, spans, column = _published(swept.boxes, rules, swept.size), swept.spans, swept.column
-    masks = int(column.max()) + 1
+    masks = max(int(column.max()), swept.fixed) + 1
     inside = spans[:, 0] < masks
     last = np.minimum(spans[inside, 1], masks - 1)
     counts = np.zeros(masks + 1, np.int32)
@@ -174,7 +189,7 @@ def box_curve(swept: Swept, rules: Protocol, truth: NDArray[np.float64]) -> Curv
     np.add.at(counts, last + 1, -1)
     each = np.stack([spans[inside, 0], last], 1)
     ious = curve_of_components(boxes[inside], each, masks, truth, plus, none)
-    mask = column[swept.fixed]
+    mask = swept.fixed
     at = np.flatnonzero((spans[:, 0] <= mask) & (mask <= spans[:, 1]))
     shown = boxes[at[np.argsort(-swept.order[at], kind="stable")]] if len(at) else blank
     return Curve(
@@ -194,17 +209,22 @@ def _first(shown: NDArray[np.float64], rules: Protocol, truth: NDArray[np.float6
 
 
 def _levels(
-    plane: NDArray[np.float64], rules: Protocol, grid: NDArray[np.float64]
-) -> tuple[NDArray[np.int32], int, NDArray[np.int64]]:
-    """Return integer levels, how many masks they give, and the mask of each threshold."""
+    plane: NDArray[np.float64], rules: Protocol, grid: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int32], int, NDArray[np.int64], int]:
+    """Return integer levels, how many masks they give, the mask of each threshold, and that of the fixed one."""
+    every, column, fixed = masks_of(rules)
+    if grid is not None:
+        every = np.union1d(grid, [rules.threshold])
+        column, fixed = np.searchsorted(every, grid), int(np.searchsorted(every, rules.threshold))
     if rules.precision == "8-bit":
         eight = quantised(plane)
-        return eight, _TOP, level_of(grid, int(eight.max()))
-    every, top = np.arange(len(grid)), plane.max()
-    if not top > 0:
-        return np.zeros(plane.shape, np.int32), len(grid), every
+        masks = level_of(every, int(eight.max()))
+        return eight, _TOP, masks[column], int(masks[fixed])
+    top = plane.dtype.type(1) if rules.normalization == "minmax-before" else plane.max()
+    if not plane.max() > 0:
+        return np.zeros(plane.shape, np.int32), len(every), column, fixed
     # The same product and comparison as `value > t * max` pixel by pixel: levels count thresholds below.
-    return levels_of(np.ascontiguousarray(plane), grid.astype(plane.dtype) * top), len(grid), every
+    return levels_of(np.ascontiguousarray(plane), every.astype(plane.dtype) * top), len(every), column, fixed
 
 
 def _published(boxes: NDArray[np.float64], rules: Protocol, size: tuple[int, int]) -> NDArray[np.float64]:

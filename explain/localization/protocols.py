@@ -40,8 +40,9 @@ class Protocol:
     sign: Literal["signed", "relu", "absolute"]
     interpolation: Literal["bilinear", "bicubic", "matlab"]
     """``"bicubic"``: OpenCV's and torch's (a = -0.75); ``"matlab"``: ``imresize`` (a = -0.5), by way of the input."""
-    normalization: Literal["maximum", "minmax"]
-    """``"maximum"``: thresholds are shares of the raw maximum; ``"minmax"``: the resized map is scaled to 0…1 first."""
+    normalization: Literal["maximum", "minmax", "minmax-before"]
+    """``"maximum"``: thresholds are shares of the raw maximum; ``"minmax"``: the resized map is scaled to 0…1;
+    ``"minmax-before"``: the map is, before it is resized, and thresholds are taken as they are."""
     precision: Literal["float32", "float64", "8-bit", "jpeg"]
     """Of the normalised map when it is thresholded; ``"8-bit"`` cuts off, ``"jpeg"``: rounded, and stored as JPEG."""
     threshold: float
@@ -195,6 +196,8 @@ def check_protocol(rules: Protocol, where: str = "") -> None:
         and not eight,
         'precision = "jpeg" is for component = "distance-transform"': rules.precision == "jpeg"
         and rules.component != "distance-transform",
+        'normalization = "minmax-before" needs a precision of "float32" or "float64"': eight
+        and rules.normalization == "minmax-before",
         'normalization = "maximum" in 8 bit needs sign = "relu" or "absolute"': eight
         and rules.normalization == "maximum"
         and rules.sign == "signed",

@@ -178,8 +178,8 @@ def pointing_and_energy(plane: NDArray[np.float64], boxes: NDArray[np.float64]) 
     """Pointing game (Zhang et al. 2016) and its energy-based form (Wang et al. 2020), against boxes of the plane."""
     height, width = plane.shape
     inside = np.zeros((height, width), bool)
-    for x0, y0, x1, y1 in boxes:  # pixels whose centre lies in a box
-        inside[max(0, round(y0)) : max(0, round(y1)), max(0, round(x0)) : max(0, round(x1))] = True
+    for x0, y0, x1, y1 in np.ceil(boxes - 0.5).clip(0).astype(int):  # pixels whose centre lies in a box
+        inside[y0:y1, x0:x1] = True
     positive = plane.clip(0)
     total = float(positive.sum(dtype=np.float64))
     share = float(positive[inside].sum(dtype=np.float64)) / total if total > 0 else 0.0

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.localization.metrics import Z95, Score, classification_error, proportion
-from explain.localization.planes import fixed_column, thresholds_of
+from explain.localization.planes import thresholds_of
 from explain.localization.protocols import Protocol
 from explain.localization.scoring import BUDGETS
 from explain.localization.statistics import bootstrap, cross_fitted
@@ -73,7 +73,7 @@ def summarise(
     columns = best_columns(hits, share)
     grid = thresholds_of(rules)
     main = min(range(len(rules.iou_levels)), key=lambda level: abs(rules.iou_levels[level] - rules.iou))
-    thresholds = {"fixed": float(grid[fixed_column(rules)]), "oracle": float(grid[columns[main]])}
+    thresholds = {"fixed": rules.threshold, "oracle": float(grid[columns[main]])}
     thresholds |= {
         f"oracle_{100 * level:.0f}": float(grid[column])
         for level, column in zip(rules.iou_levels, columns, strict=True)

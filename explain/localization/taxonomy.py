@@ -24,7 +24,7 @@ TOLD: Mapping[Kind, str] = {
     "background": "the box is mostly elsewhere",
     "no box": "the map is nowhere positive",
 }
-_SIZES = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1.01))
+_SIZES = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, float("inf")))
 
 
 def kind_of(box: NDArray[np.float64], truth: NDArray[np.float64], *, right: bool, first: bool) -> Kind:

@@ -358,11 +358,11 @@ def test_resume_of_a_finished_run_and_the_same_answer_twice(run, net, scenes, tm
 
 
 def test_interrupted_run_is_kept_and_resumed_to_the_same_result(run, net, scenes, tmp_path, monkeypatch):
-    import explain.localization.evaluate as evaluate
+    import explain.localization.mapping as mapping
 
-    args = ("localize", f"{net}:subject", "--data", scenes, "--batch-size", 2, "--out")
+    args = ("localize", f"{net}:subject", "--data", scenes, "--no-random-weights", "--batch-size", 2, "--out")
     assert run(*args, tmp_path / "whole")[0] == 0
-    measure, calls = evaluate._measure_batch, []
+    measure, calls = mapping._mapped, []
 
     def interrupted(*a):
         calls.append(a)
@@ -371,7 +371,7 @@ def test_interrupted_run_is_kept_and_resumed_to_the_same_result(run, net, scenes
         return measure(*a)
 
     monkeypatch.setattr("explain.runs.Checkpoint.due", lambda self, name: self.folder is not None)
-    monkeypatch.setattr(evaluate, "_measure_batch", interrupted)
+    monkeypatch.setattr(mapping, "_mapped", interrupted)
     code, _, err = run(*args, tmp_path / "cut")
     assert code == 130
     assert "--resume" in err
