@@ -13,7 +13,7 @@ from explain.types import LocalizationSet
 
 __all__ = ["KINDS", "Kind", "by_class", "by_size", "kind_of", "kinds_of"]
 
-Kind = Literal["right", "misclassified", "part", "more", "multi-instance", "background", "no box"]
+Kind = Literal["right", "misclassified", "part", "more", "multi-instance", "background", "no box", "no truth"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TOLD: Mapping[Kind, str] = {
     "right": "class and box are right",
@@ -23,6 +23,7 @@ TOLD: Mapping[Kind, str] = {
     "multi-instance": "the box covers more than 30 % of each of several objects",
     "background": "the box is mostly elsewhere",
     "no box": "the map is nowhere positive",
+    "no truth": "the image has no published box",
 }
 _SIZES = ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, float("inf")))
 
@@ -39,6 +40,8 @@ def kind_of(box: NDArray[np.float64], truth: NDArray[np.float64], *, right: bool
     first
         Whether the true class is the best one.
     """
+    if len(truth) == 0:
+        return "no truth"
     if right:
         return "right" if first else "misclassified"
     if np.isnan(box).any():
@@ -68,7 +71,7 @@ def by_size(kinds: list[Kind], data: LocalizationSet) -> list[dict[str, Any]]:
     """Return how many images of each kind there are by the share of the image that its largest object takes."""
     shares = np.array(
         [
-            float((boxes[:, 2:] - boxes[:, :2]).prod(1).max()) / (size[0] * size[1])
+            float((boxes[:, 2:] - boxes[:, :2]).prod(1).max(initial=0.0)) / (size[0] * size[1])
             for boxes, size in zip(data.boxes, data.sizes, strict=True)
         ]
     )

@@ -15,6 +15,7 @@ _TOLD: Mapping[str, str] = {
     "multi-instance": "The box covers more than 30 % of each of several objects: it takes a group for one.",
     "background": "The box lies mostly elsewhere.",
     "no box": "The map is nowhere positive, so there is no box.",
+    "no truth": "The image has no published box to compare with.",
 }
 _FINE = ("right", "misclassified")
 _CLASSES = 30
