@@ -4,8 +4,8 @@
 
 Blocks of photos go through both in turn, in one process: the network alone under ``inference_mode`` on batches of
 `explain.localization.photos.read_ahead`, and the job behind ``explain image`` without pictures (reading, transform,
-forward, maps, boxes, arrays, JSON). Which goes first alternates; see `timing`. Pictures are timed apart, on the first
-block. The row goes to ``benchmarks/results/throughput.csv``.
+forward, maps, boxes, arrays, JSON). The network alone runs before and after; see `timing`. Pictures are timed apart,
+on the first block. The row goes to ``benchmarks/results/throughput.csv``.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def measure(subject: Subject, paths: Sequence[Path], o: argparse.Namespace) -> R
         turns = {"job": 0, "plain": 0}
 
         def block_of(which: str) -> Sequence[Path]:
-            """The first run of each, to warm up, is on the first block; then both go through the blocks."""
-            turn = turns[which]
+            """The first run of each, to warm up, is on the first block; then each block is run plain, job, plain."""
+            turn = max(0, turns[which] - 1)
             turns[which] += 1
-            return blocks[max(0, turn - 1)]
+            return blocks[turn // 2 if which == "plain" else turn]
 
         def progress(_: str, done: int) -> None:
             print(f"block {done} of {len(blocks)}", file=sys.stderr, flush=True)

@@ -1,8 +1,9 @@
 """Ratios against a baseline in the same run: interleaved pairs, a bootstrap interval, peak memory of a process.
 
 Seconds on a shared machine mean little; the ratio of two runs, one right after the other, means something. Each case
-is run next to its baseline, which of the two goes first alternates, and the median of the ratios is reported with the
-2.5 and 97.5 % points of its bootstrap.
+runs between two runs of its baseline and is divided by their mean, so that a machine which grows slower or faster
+meanwhile favours neither; the order of the cases is drawn anew each turn. The median of the ratios is reported with
+the 2.5 and 97.5 % points of its bootstrap.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def paired(
     settle: Callable[[], object] = lambda: None,
     progress: Callable[[str, int], None] = lambda name, done: None,
 ) -> dict[str, np.ndarray]:
-    """Return ``(pairs, 2)`` seconds of (case, baseline) for each case, after one run of each to warm up.
+    """Return ``(pairs, 2)`` seconds of (case, baseline before and after it) for each case, after one run to warm up.
 
     ``pairs(name)`` says how many; ``settle`` waits for the device.
     """
@@ -65,17 +66,14 @@ def paired(
     for run in cases.values():
         timed(run)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
+    order = np.random.default_rng(0)
     for turn in range(max(pairs(name) for name in cases)):
-        for place, (name, run) in enumerate(cases.items()):
-            if turn >= pairs(name):
-                continue
-            if (turn + place) % 2:
-                own = timed(run)
-                base = timed(baseline)
-            else:
-                base = timed(baseline)
-                own = timed(run)
-            seconds[name].append((own, base))
+        before = timed(baseline)
+        for name in order.permutation([name for name in cases if turn < pairs(name)]):
+            own = timed(cases[name])
+            after = timed(baseline)
+            seconds[name].append((own, (before + after) / 2))
+            before = after
             progress(name, turn + 1)
     return {name: np.array(found) for name, found in seconds.items()}
 
