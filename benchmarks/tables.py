@@ -49,11 +49,48 @@ def sweeps(rows: Sequence[dict[str, str]]) -> str:
     return f"{told}; commit {first['commit']}, {first['date']}.\n\n" + "\n".join(lines)
 
 
+def searches(rows: Sequence[dict[str, str]]) -> str:
+    """Return the rows of `neurons` as Markdown: one table for each case, with ratios where there is a baseline."""
+    parts = []
+    for case, threads in dict.fromkeys((row["case"], row["threads"]) for row in rows):
+        own = [row for row in rows if (row["case"], row["threads"]) == (case, threads)]
+        first = own[0]
+        compared = [row for row in own if row["baseline"]]
+        lines = ["| | per unit, ms | baseline, s | baseline | times as fast | 95 % interval | units |"]
+        lines.append("|---|---|---|---|---|---|---|")
+        for row in compared:
+            times = f"{1 / float(row['ratio']):,.0f}"
+            spread = f"{1 / float(row['high']):,.0f} … {1 / float(row['low']):,.0f}"
+            lines.append(
+                f"| {row['name']} | {1000 * float(row['seconds']):.3g} | {float(row['baseline_seconds']):.3g} |"
+                f" {row['baseline']} | {times} | {spread} | {row['n']} |"
+            )
+        if not compared:
+            lines = ["| | time | memory, MB |", "|---|---|---|"]
+        for row in own:
+            if not row["baseline"]:
+                lines.append(step(row, compared != []))
+        core = "1 core" if threads == "1" else f"{threads} cores"
+        told = f"{case}, {first['device']}, {core}; {first['versions']}; commit {first['commit']}, {first['date']}."
+        parts.append(f"{told}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def step(row: dict[str, str], wide: bool) -> str:
+    """Return a row without a baseline: its time or its memory."""
+    seconds, peak = float(row["seconds"]), float(row["peak_mb"])
+    time = f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    time, memory = ("" if seconds != seconds else time), ("" if peak != peak else f"{peak:.0f}")  # not a number: none
+    return f"| {row['name']} | {time} | | | | | |" if wide else f"| {row['name']} | {time} | {memory} |"
+
+
 def section(name: str) -> str:
     """Return the tables of one file, one for each case and device, with what they were measured on."""
     rows = rows_of(name)
     if name == "localization" and rows:
         return sweeps(rows)
+    if name == "neurons" and rows:
+        return searches(rows)
     places = dict.fromkeys((row["case"], row["device"], row["threads"]) for row in rows)
     parts = []
     for case, device, threads in places:

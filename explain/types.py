@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -242,6 +242,8 @@ class Labels:
     """Concepts that hold for every pixel of the image (a scene, a texture)."""
     ignored: NDArray[np.bool_] | None = None
     """``(h, w)``: pixels that are left out of every count; None where there are none."""
+    annotated: tuple[str, ...] | None = None
+    """The categories that this image was annotated for; None: all of them."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,8 @@ class ProbeSet:
     """One name per image, for reports."""
     hash: str
     root: Path | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What else is known of the images, as text: ``columns["split"]`` has one value per image."""
 
     def __len__(self) -> int:
         return len(self.images)

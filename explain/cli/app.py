@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from explain.cli.ask import ask
 from explain.cli.data import check_folder
 from explain.cli.demo import demo
 from explain.cli.discover import discover
@@ -34,7 +35,7 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (demo, image, localize, neurons, discover, report, models, doctor):
+    for command in (demo, image, localize, neurons, ask, discover, report, models, doctor):
         found.command()(_guarded(command))
     data = typer.Typer(help="Look after data folders.", no_args_is_help=True)
     data.callback()(lambda: None)  # keeps `check` a command of its own while it is the only one

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from explain.cli import options as opt
 from explain.cli.localize import print_result
-from explain.cli.neurons import print_run
+from explain.cli.neurons import print_run, read_units, unit_table
 from explain.cli.progress import progress_bars
 
 __all__ = ["demo"]
@@ -137,9 +137,10 @@ def _neurons(subject: Any, drawn: Path, folder: Path, console: Console) -> Any:
     from explain.neurons.saving import write_run
 
     with progress_bars() as progress:
-        run = dissect(subject, None, drawn, length=3, progress=progress)
+        run = dissect(subject, None, drawn, length=3, shuffles=199, progress=progress)
     write_run(run, folder)
-    print_run(console, run, 12)
+    print_run(console, run)
+    console.print(unit_table(read_units(folder), count=12))
     return run
 
 

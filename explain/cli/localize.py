@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from explain.cli import options as opt
+from explain.cli.folders import shared_folder
 from explain.cli.progress import progress_bars
 from explain.errors import InputError
 
 if TYPE_CHECKING:
-    from explain.distributed import World
     from explain.localization.evaluate import LocalizationResult
     from explain.localization.protocols import Protocol
     from explain.localization.summary import Summary
-    from explain.runs import RunFolder
     from explain.types import LocalizationSet
 
 __all__ = ["localize", "score_table"]
@@ -155,23 +153,6 @@ def read_blacklisted(path: Path, data: LocalizationSet) -> frozenset[str]:
 
     listed = blacklisted(data, read_blacklist(path))
     return frozenset(name for name, one in zip(data.names, listed, strict=True) if one)
-
-
-@contextmanager
-def shared_folder(
-    out: Path, config: Mapping[str, Any], processes: World, *, overwrite: bool, resume: bool
-) -> Iterator[RunFolder]:
-    """Claim a run folder in the first process; the others work beside it."""
-    from explain.runs import Checkpoint, RunFolder, run_folder
-
-    if processes.first:
-        with run_folder(out, config=config, overwrite=overwrite, resume=resume) as folder:
-            processes.gather(folder.done)
-            yield folder
-        return
-    partial = out.with_name(out.name + ".partial")
-    done = processes.gather(False)[0]
-    yield RunFolder(partial, Checkpoint(partial / "checkpoints"), done=done)
 
 
 def blind(

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from explain.cli import options as opt
+from explain.cli.folders import shared_folder
 from explain.cli.progress import progress_bars
+from explain.errors import InputError, near
 
-__all__ = ["neurons", "print_run", "unit_table"]
+if TYPE_CHECKING:
+    from explain.neurons.finding import How
+    from explain.neurons.search import Compat
+    from explain.types import ProbeSet
+
+__all__ = ["neurons", "print_run", "read_units", "unit_table"]
+
+ALPHA = 0.05
 
 
 def neurons(
     model: opt.Model,
-    data: Annotated[str, typer.Option(help="probe folder, or a known name such as scenes")],
+    data: Annotated[list[str], typer.Option(help="probe folder, or a known name such as scenes; several are united")],
     layer: Annotated[str | None, typer.Option(help="layer by name; the last map by default")] = None,
     length: Annotated[int, typer.Option(min=1, help="concepts per formula at most; 1: network dissection")] = 3,
     beam: Annotated[int, typer.Option(min=1, help="formulas kept per round")] = 5,
     quantile: Annotated[float, typer.Option(help="share of positions where a unit is active")] = 0.005,
     resolution: Annotated[int, typer.Option(min=1, help="side in pixels at which units and labels are compared")] = 112,
     min_pixels: Annotated[int, typer.Option(min=0, help="leave out concepts with fewer pixels")] = 0,
+    concepts: Annotated[list[str] | None, typer.Option(help="made from pixels: color, position, brightness")] = None,
     units: Annotated[str | None, typer.Option(help="units as FIRST:LAST or a,b,c")] = None,
-    search: Annotated[str, typer.Option(help="auto or beam")] = "auto",
+    search: Annotated[str, typer.Option(help="beam, optimal (with proof up to 3 concepts), or auto")] = "auto",
+    penalty: Annotated[float, typer.Option(help="factor of the score for each further concept")] = 1.0,
+    limit_concepts: Annotated[int | None, typer.Option(min=1, help="extend formulas by the best so many only")] = None,
+    or_not: Annotated[bool, typer.Option("--or-not", help="also try OR NOT")] = False,
+    compat: Annotated[str | None, typer.Option(help="compexp: the published code's beam, duplicates and all")] = None,
+    held_out: Annotated[float | None, typer.Option(help="share of the images to score on, not to search on")] = None,
+    split_column: Annotated[str | None, typer.Option(help="column that says which images to search on (train)")] = None,
+    shuffles: Annotated[int, typer.Option(min=0, help="searches over shuffled images per unit, for p-values")] = 999,
+    draws: Annotated[int, typer.Option(min=0, help="resamplings of the images, for intervals")] = 1000,
+    sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
+    show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     out: opt.Out = Path("runs/neurons"),
     weights: opt.Weights = "DEFAULT",
     transform: opt.Transform = None,
@@ -42,18 +63,17 @@ def neurons(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Explain every unit of a layer by a logical formula of concepts (network dissection and beyond)."""
-    from explain.data import as_probe
+    from explain.distributed import world
     from explain.neurons.dissect import dissect
     from explain.neurons.saving import write_run
     from explain.neurons.thresholds import rank
     from explain.report import render
-    from explain.runs import run_folder
 
     rank(quantile, 1)  # refuses what is no share, before anything is written
-
     with progress_bars() as progress:
-        opt.prepare_scenes(data, progress)
-    probe = as_probe(data)
+        for one in data:
+            opt.prepare_scenes(one, progress)
+    probe = opened(data, concepts or [])
     subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
     settings = {
         "layer": layer,
@@ -64,42 +84,73 @@ def neurons(
         "min_pixels": min_pixels,
         "units": units,
         "search": search,
+        "penalty": penalty,
+        "limit_concepts": limit_concepts,
+        "or_not": or_not,
+        "compat": compat,
+        "held_out": held_out,
+        "split_column": split_column,
+        "shuffles": shuffles,
+        "draws": draws,
         "limit": limit,
         "batch_size": batch_size,
         "seed": seed,
     }
     config = {"model": subject.describe(), "data": probe.hash, **settings}
     console = Console()
-    with run_folder(out, config=config, overwrite=overwrite, resume=resume) as folder:
-        if not folder.done:
-            with progress_bars() as progress:
-                run = dissect(
-                    subject,
-                    layer,
-                    probe,
-                    length=length,
-                    search=search,
-                    beam=beam,
-                    quantile=quantile,
-                    resolution=(resolution, resolution),
-                    min_pixels=min_pixels,
-                    units=opt.parse_range(units),
-                    batch_size=batch_size,
-                    workers=workers,
-                    limit=limit,
-                    checkpoint=folder.checkpoint,
-                    progress=progress,
-                )
-            write_run(run, folder.path, config=config)
-            render(folder.path)
-            print_run(console, run)
-        else:
-            console.print(f"{out} is complete already")
-    console.print(f"all units: {out / 'units.csv'}; report: {out / 'report.html'}")
+    with world() as processes:
+        with shared_folder(out, config, processes, overwrite=overwrite, resume=resume) as folder:
+            if not folder.done:
+                with progress_bars() as progress:
+                    run = dissect(
+                        subject,
+                        layer,
+                        probe,
+                        length=length,
+                        search=cast("How", search),
+                        beam=beam,
+                        penalty=penalty,
+                        limit_concepts=limit_concepts,
+                        or_not=or_not,
+                        compat=cast("Compat", compat),
+                        held_out=held_out,
+                        split_column=split_column,
+                        shuffles=shuffles,
+                        draws=draws,
+                        seed=seed,
+                        quantile=quantile,
+                        resolution=(resolution, resolution),
+                        min_pixels=min_pixels,
+                        units=opt.parse_range(units),
+                        batch_size=batch_size,
+                        workers=workers,
+                        limit=limit,
+                        checkpoint=folder.checkpoint,
+                        world=processes,
+                        progress=progress if processes.first else None,
+                    )
+                if processes.first:
+                    write_run(run, folder.path, config=config)
+                    render(folder.path)
+                    print_run(console, run)
+            elif processes.first:
+                console.print(f"{out} is complete already")
+        if processes.first:
+            console.print(unit_table(read_units(out), sort, show))
+            console.print(f"all units: {out / 'units.csv'}; report: {out / 'report.html'}")
 
 
-def print_run(console: Console, run: Any, count: int = 20) -> None:
-    """Print the summary of a layer and its best units."""
+def opened(data: list[str], concepts: list[str]) -> ProbeSet:
+    """Return the probe sets as one, with concepts made from pixels."""
+    from explain.data import as_probe, united, with_pixel_concepts
+
+    found = [as_probe(one) for one in data]
+    probe = found[0] if len(found) == 1 else united(found)
+    return with_pixel_concepts(probe, concepts) if concepts else probe  # type: ignore[arg-type]  # it is checked
+
+
+def print_run(console: Console, run: Any) -> None:
+    """Print the summary of a layer."""
     facts = run.summary()
     console.print(
         f"{facts['units']} units of {run.layer} on {len(run.probe)} images of {run.probe.name}"
@@ -107,22 +158,64 @@ def print_run(console: Console, run: Any, count: int = 20) -> None:
         f" {facts['firing']} fire, {facts['interpretable']} detect a concept (IoU > {facts['threshold_iou']:g}),"
         f" {facts['unique_concepts']} different ones; mean IoU {facts['mean_score']:.4f} with one concept,"
         f" {facts['mean_iou']:.4f} with up to {run.length}"
+        + (f", {facts['mean_iou_heldout']:.4f} on held-out images" if "mean_iou_heldout" in facts else "")
     )
+    if "above_chance" in facts:
+        console.print(
+            f"{facts['above_chance']} units lie above chance (shuffled images, false discovery rate {ALPHA:g};"
+            f" p-values in steps of 1/{run.asked.shuffles + 1}); {facts['certified']} formulas are proven the best of"
+            f" their length"
+        )
+    kinds = ", ".join(f"{name} {100 * share:.0f} %" for name, share in facts["kinds"].items())
+    if kinds:
+        console.print(
+            f"kinds of formula: {kinds} (published, by hand: 69 % meaningful, 31 % polysemantic; of the meaningful 57 %"
+            " coherent ORs, 32 % perceptual, 12 % specialised)"
+        )
     for warning in run.warnings:
         console.print(f"warning: {warning}", style="yellow")
-    console.print(unit_table(run, count))
 
 
-def unit_table(run: Any, count: int = 20) -> Table:
-    """Return the units of highest IoU as a table."""
-    table = Table(
-        "unit",
-        "IoU",
-        "formula",
-        "best single concept",
-        "its IoU",
-        title=f"best {min(count, len(run.units))} units of {run.layer}",
-    )
-    for unit in sorted(run.units, key=lambda unit: (-unit.iou, unit.unit))[:count]:
-        table.add_row(str(unit.unit), f"{unit.iou:.4f}", unit.formula or "-", unit.label or "-", f"{unit.score:.4f}")
+SHOWN = {
+    "unit": "unit",
+    "iou": "IoU",
+    "iou_heldout": "held-out",
+    "p_value": "p",
+    "gap": "gap",
+    "ceiling": "ceiling",
+    "formula": "formula",
+    "label": "best single concept",
+    "score": "its IoU",
+}
+
+
+def unit_table(rows: list[dict[str, str]], sort: str = "-iou", count: int = 20) -> Table:
+    """Return rows of ``units.csv`` as a table, sorted by a column (``-NAME``: falling)."""
+    falling, column = sort.startswith("-"), sort.removeprefix("-")
+    if rows and column not in rows[0]:
+        raise InputError(f"no column {column!r} to sort by{near(column, list(rows[0]))}: {', '.join(rows[0])}")
+    ordered = sorted(rows, key=lambda row: int(row["unit"]))
+    ordered.sort(key=lambda row: _sortable(row[column]), reverse=falling)
+    table = Table(*SHOWN.values(), title=f"{min(count, len(rows))} of {len(rows)} units, by {column}")
+    for row in ordered[:count]:
+        table.add_row(*(_short(row[name], name) for name in SHOWN))
     return table
+
+
+def _sortable(text: str) -> tuple[int, float, str]:
+    try:
+        return (1, float(text), "")
+    except ValueError:
+        return (0, 0.0, text)
+
+
+def _short(text: str, name: str) -> str:
+    if name in ("unit", "formula", "label"):
+        return text or "-"
+    return f"{float(text):.{3 if name == 'p_value' else 4}f}" if text else "-"
+
+
+def read_units(run: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's ``units.csv``."""
+    with (run / "units.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -15,8 +15,12 @@ NAMES = {
     "pictures": "pictures",
     "labels": "labels into cells",
     "units": "activations and thresholds",
+    "firing": "activations, second pass",
     "counts": "active pixels per cell",
     "search": "formulas (compiled on first use)",
+    "held-out": "held-out images",
+    "shuffles": "search over shuffled images",
+    "resampling": "resampled images",
     "scenes": "drawing scenes",
     "head": "linear head",
 }

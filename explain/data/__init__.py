@@ -3,9 +3,11 @@
 from explain.data.checking import check
 from explain.data.formats.blacklist import blacklisted, read_blacklist
 from explain.data.memory import localization_from_items, probe_from_arrays, probe_from_dataset
-from explain.data.opening import as_localization, as_probe, open_data, open_localization
-from explain.data.plain import open_probe, probe_column
+from explain.data.opening import as_localization, as_probe, open_data, open_localization, open_probe
+from explain.data.pixel_concepts import with_pixel_concepts
+from explain.data.plain import probe_column
 from explain.data.recipes import data_home, recipe_path
+from explain.data.uniting import united
 
 __all__ = [
     "as_localization",
@@ -22,4 +24,6 @@ __all__ = [
     "probe_from_dataset",
     "read_blacklist",
     "recipe_path",
+    "united",
+    "with_pixel_concepts",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from explain.data.formats.catalog import FORMATS, Format, Options, detect
 from explain.data.masks import read_ids, unknown_ids, unknown_problem
 from explain.data.object_masks import in_threads
 from explain.data.plain import LocalizationFolder, ProbeFolder, object_masks, read_localization, read_probe
+from explain.data.probes.catalog import PROBE_FORMATS, ProbeFormat, ProbeOptions, detect_probe, open_published
 from explain.data.tables import Row, Table, header_size
-from explain.errors import DataError
-from explain.types import LocalizationSet
+from explain.errors import DataError, ExplainError
+from explain.types import LocalizationSet, ProbeSet
 
 __all__ = ["check"]
 
@@ -34,13 +36,13 @@ def check(path: str | Path) -> list[str]:
     every split is checked that its folder holds; pictures are, where there are any.
     """
     root = Path(path)
-    published = detect(root)
-    if not root.is_dir() and published is None:
+    published, probe = detect(root), detect_probe(root)
+    if not root.is_dir() and published is None and probe is None:
         return [f"no folder {root}: give a folder with index.csv or images.csv"]
     problems: list[str] = []
     found = False
     for table, checker in (("index.csv", _check_probe), ("images.csv", _check_localization)):
-        if (root / table).is_file():
+        if (root / table).is_file() and not (checker is _check_probe and probe is not None):
             found = True
             try:
                 checker(root, problems)
@@ -48,8 +50,10 @@ def check(path: str | Path) -> list[str]:
                 problems.append(str(error))
     if not found and published is not None:
         _check_published(published, root, problems)
-    elif not found:
-        known = ", ".join(f"{each.name}: {each.marks}" for each in FORMATS)
+    if probe is not None:
+        _check_published_probe(probe, root, problems)
+    elif not found and published is None:
+        known = ", ".join(f"{each.name}: {each.marks}" for each in (*FORMATS, *PROBE_FORMATS))
         problems.append(
             f"{root} has neither index.csv (probe set) nor images.csv (labelled images), nor what tells a published"
             f" format ({known})"
@@ -157,6 +161,28 @@ def _check_published(published: Format, root: Path, problems: list[str]) -> None
         problems += _picture_problems(data)
         if data.masks is not None:
             problems += _mask_problems(data.masks, data.sizes, [f"{path}: {name}" for name in data.names])
+
+
+def _check_published_probe(published: ProbeFormat, root: Path, problems: list[str]) -> None:
+    for split in published.parts(root):
+        try:
+            data = open_published(published, root, ProbeOptions(split=split), problems.append)
+        except ExplainError as error:  # what makes a part unreadable ends the check of that part
+            problems.append(str(error))
+            continue
+        problems += [told for told in in_threads(partial(_probe_problem, data), range(len(data))) if told is not None]
+
+
+def _probe_problem(data: ProbeSet, index: int) -> str | None:
+    """Decode an image and its masks; say what is wrong."""
+    wrong = _decode_problem(data.images[index])
+    if wrong:
+        return f"{data.images[index]} cannot be decoded ({wrong}): replace the file"
+    try:
+        data.labels(index, (1, 1))
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _picture_problems(data: LocalizationSet) -> list[str]:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from explain.data.formats.catalog import FORMATS, Options, detect, format_named, need_options
 from explain.data.memory import Names, localization_from_items, probe_from_arrays, probe_from_dataset
-from explain.data.plain import open_plain, open_probe
+from explain.data.plain import open_plain, open_plain_probe
+from explain.data.probes.catalog import (
+    PROBE_FORMATS,
+    ProbeFormat,
+    ProbeOptions,
+    detect_probe,
+    open_published,
+    probe_format_named,
+)
 from explain.data.tables import refuse
 from explain.errors import DataError, near
 from explain.types import LocalizationSet, ProbeSet
 
-__all__ = ["KNOWN_NAMES", "Kind", "as_localization", "as_probe", "open_data", "open_localization"]
+__all__ = ["KNOWN_NAMES", "Kind", "as_localization", "as_probe", "open_data", "open_localization", "open_probe"]
 
 Kind = Literal["probe", "localization"]
 
@@ -27,9 +36,14 @@ def _plain_kinds(root: Path) -> list[Kind]:
 
 
 def _kinds(root: Path) -> list[Kind]:
-    """Return what a folder (or COCO's file) can be opened as."""
+    """Return what a folder (or COCO's file) can be opened as, the one that it is taken for first."""
     kinds = _plain_kinds(root)
-    return ["localization"] if not kinds and detect(root) is not None else kinds
+    # A published data set that is both (VOC, COCO) is labelled images, unless it is asked for as a probe set.
+    if not kinds and detect(root) is not None:
+        kinds.append("localization")
+    if "probe" not in kinds and detect_probe(root) is not None:
+        kinds.append("probe")
+    return kinds
 
 
 def _resolve(path_or_name: str | Path) -> Path:
@@ -38,7 +52,7 @@ def _resolve(path_or_name: str | Path) -> Path:
         from explain.data.scenes import scenes_folder
 
         return scenes_folder()
-    if root.is_dir() or (root.is_file() and detect(root) is not None):
+    if root.is_dir() or (root.is_file() and _kinds(root)):
         return root
     known = f"known names: {', '.join(KNOWN_NAMES)}{near(str(path_or_name), KNOWN_NAMES)}"
     if root.exists():
@@ -50,16 +64,21 @@ def _published() -> str:
     return ", ".join(f"{each.name}: {each.marks}" for each in FORMATS)
 
 
+def _published_probes() -> str:
+    return ", ".join(f"{each.name}: {each.marks}" for each in PROBE_FORMATS)
+
+
 def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | LocalizationSet:
     """Open a data folder or a known name, whatever its format is.
 
     Parameters
     ----------
     path_or_name : str or Path
-        A folder of the plain format, of a published localization format (see `open_localization`), ``"scenes"``
+        A folder of the plain format, of a published format (see `open_localization` and `open_probe`), ``"scenes"``
         (drawn on first use into the data folder) or ``"sample"``.
     kind : {"probe", "localization"}, optional
-        What to open a folder as that holds both ``index.csv`` and ``images.csv``; without it, a probe set.
+        What to open a folder as that can be both. Without it, one with ``index.csv`` and ``images.csv`` is a probe
+        set, a published one (VOC, COCO) labelled images.
     """
     if kind is not None and kind not in _TABLES:
         raise DataError(f"unknown kind of data {kind!r}: use 'probe' or 'localization'")
@@ -76,7 +95,8 @@ def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | 
     if not kinds:
         raise DataError(
             f"{root} has neither index.csv (probe set) nor images.csv (labelled images), nor what tells a published"
-            f" format ({_published()}): add one of them or give a name ({', '.join(KNOWN_NAMES)})"
+            f" format ({_published()}; probe sets: {_published_probes()}): add one of them or give a name"
+            f" ({', '.join(KNOWN_NAMES)})"
         )
     return open_probe(root) if (kind or kinds[0]) == "probe" else open_localization(root)
 
@@ -145,6 +165,82 @@ def open_localization(
         )
     need_options(found.name, found.options, chosen)
     return found.opens(root, chosen, refuse)
+
+
+def open_probe(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    split: str | None = None,
+    categories: Sequence[str] | None = None,
+    images: str | Path | None = None,
+    masks: str | Path | None = None,
+    classes: str | Path | None = None,
+    index: str | None = None,
+    joint: bool | None = None,
+    certainty: int | None = None,
+) -> ProbeSet:
+    """Open photos whose pixels are labelled with concepts: a plain folder, or one of a published format.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; of COCO also the JSON file, of attributes also the table.
+    format : str, optional
+        Its format, ``"plain"`` or one of those in ``docs/data.md``; without it, told by what lies in the folder.
+    split : str, optional
+        Which part of the data; without it all (COCO, which has a file for each, must be told), told apart by
+        ``columns["split"]``.
+    categories : sequence of str, optional
+        Keep only concepts of these categories (``broden``: columns of the index).
+    images, masks : str or Path, optional
+        Folders of images (``coco…, pascal-part, pascal-context, celeba, attributes``) and of masks
+        (``coco-panoptic, pascal-context``) that lie elsewhere.
+    classes : str or Path, optional
+        The list of classes (``voc, pascal-context``).
+    index : str, optional
+        ``broden``: another index in the folder.
+    joint : bool, optional
+        ``dtd``: also take the further textures of an image.
+    certainty : int, optional
+        ``cub-attributes``: the least certainty of an answer, 1 to 4.
+
+    Raises
+    ------
+    DataError
+        At the first thing that does not fit, with file and line; an option that the format does not take. Masks
+        are checked when they are read.
+    """
+    root = Path(path).expanduser()
+    chosen = ProbeOptions(
+        split=split,
+        categories=categories,
+        images=images,
+        masks=masks,
+        classes=classes,
+        index=index,
+        joint=joint,
+        certainty=certainty,
+    )
+    found = _probe_format(root, format)
+    if found is not None:
+        return open_published(found, root, chosen, refuse)
+    if chosen.given():
+        raise DataError(f"format 'plain' has no option {', '.join(map(repr, chosen.given()))}: it takes no options")
+    return open_plain_probe(root)
+
+
+def _probe_format(root: Path, format: str | None) -> ProbeFormat | None:
+    """Return the published format that is meant, None for the plain one."""
+    if format is not None:
+        return None if format == "plain" else probe_format_named(format)
+    found = detect_probe(root)
+    if found is None and root.is_dir() and not (root / _TABLES["probe"]).is_file():
+        raise DataError(
+            f"{root} has no index.csv (a probe folder needs one), nor what tells a published probe format"
+            f" ({_published_probes()})"
+        )
+    return found
 
 
 def as_probe(data: Any, names: Names | None = None) -> ProbeSet:

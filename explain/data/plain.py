@@ -35,7 +35,7 @@ from explain.data.tables import (
 from explain.errors import DataError
 from explain.types import Concept, LocalizationSet, ProbeSet
 
-__all__ = ["LocalizationFolder", "ProbeFolder", "object_masks", "open_plain", "open_probe", "probe_column"]
+__all__ = ["LocalizationFolder", "ProbeFolder", "object_masks", "open_plain", "open_plain_probe", "probe_column"]
 
 
 @dataclass(frozen=True)
@@ -281,14 +281,15 @@ def _whole_numbers(row: Row, numbers: dict[str, int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers[name] for name in named if name))
 
 
-def open_probe(path: str | Path) -> ProbeSet:
+def open_plain_probe(path: str | Path) -> ProbeSet:
     """Open a probe folder: ``images/``, ``index.csv`` and, where there are masks, ``classes.json``.
 
     Parameters
     ----------
     path : str or Path
         The folder. ``index.csv`` has a column ``image``, one column per mask layer (``mask`` or an ending
-        ``_mask``: a PNG of class ids) and may have ``scene`` and ``texture``: concepts of the whole image.
+        ``_mask``: a PNG of class ids) and may have ``scene`` and ``texture``: concepts of the whole image. All
+        further columns (``split``, …) are kept as text in ``columns``.
 
     Raises
     ------
@@ -318,6 +319,11 @@ def open_probe(path: str | Path) -> ProbeSet:
         names=names,
         hash=files_hash(texts, files),
         root=root,
+        columns={
+            column: tuple(row.cells[column] for row, _, _ in folder.rows)
+            for column in folder.index.columns
+            if column != "image" and column not in WHOLE_COLUMNS and not is_mask_column(column)
+        },
     )
 
 

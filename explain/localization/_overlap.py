@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from explain.compiling import compiled
+
 __all__ = ["best_iou", "curve_of_boxes", "curve_of_components"]
 
 
@@ -28,7 +30,7 @@ def best_iou(x0: float, y0: float, x1: float, y1: float, truth: NDArray[np.float
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def curve_of_boxes(boxes: NDArray[np.float64], truth: NDArray[np.float64], plus: float) -> Any:
     """Return the IoU ``(t,)`` of each of the boxes ``(t, 4)`` with the best of ``truth``."""
     found = np.empty(len(boxes), np.float64)
@@ -37,7 +39,7 @@ def curve_of_boxes(boxes: NDArray[np.float64], truth: NDArray[np.float64], plus:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def curve_of_components(
     boxes: NDArray[np.float64],
     spans: NDArray[np.int64],

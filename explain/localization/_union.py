@@ -20,6 +20,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from explain.compiling import compiled
+
 __all__ = [
     "EVENT",
     "Tables",
@@ -77,7 +79,7 @@ def _groups(present: list[bool]) -> list[int]:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def levels_of(plane: NDArray[Any], limits: NDArray[Any]) -> Any:
     """Return how many of the rising ``limits`` ``(t,)`` lie below each value of a plane, int32 ``(h, w)``.
 
@@ -103,7 +105,7 @@ def levels_of(plane: NDArray[Any], limits: NDArray[Any]) -> Any:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _shift(width: int) -> Any:
     """Return the power of two that rows with their frame fit in."""
     shift = 1
@@ -112,7 +114,7 @@ def _shift(width: int) -> Any:
     return shift
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _by_level(levels: NDArray[np.int32], count: int) -> Any:
     """Counting sort: numbers of the pixels by level, in raster order within one, and where each level begins."""
     height, width = levels.shape
@@ -160,7 +162,7 @@ def _code(present: NDArray[np.uint8], pixel: int, stride: int) -> Any:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _offsets(stride: int) -> Any:
     return np.array([1, 1 - stride, -stride, -1 - stride, -1, stride - 1, stride, stride + 1], np.int64)
 
@@ -170,7 +172,7 @@ def _offsets(stride: int) -> Any:
 _STATE = 9
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _unite(one: int, other: int, parent: NDArray[np.int32], state: NDArray[np.int32]) -> Any:
     """Unite two roots and return the one that stays, the larger."""
     if state[other, 0] > state[one, 0]:
@@ -221,7 +223,7 @@ def _begin(pixel: int, shift: int, parent: NDArray[np.int32], state: NDArray[np.
     state[pixel, 8] = -1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _enter(
     pixels: NDArray[np.int32],
     shift: int,
@@ -261,7 +263,7 @@ def _enter(
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _room(levels: NDArray[np.int32]) -> Any:
     """Return the arrays of a sweep: which pixels are in, their parents, the state of roots, a list for roots."""
     height, width = levels.shape
@@ -283,7 +285,7 @@ def _put(box: NDArray[np.int64], state: NDArray[np.int32], root: int) -> None:
     box[3] = state[root, 5]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def largest_by_pixels(levels: NDArray[np.int32], count: int, given: Tables, boxes: NDArray[np.int64]) -> None:
     """Fill ``boxes[t]`` with the component of ``levels > t`` that has most pixels; ties: the first in raster order."""
     shift = _shift(levels.shape[1])
@@ -299,7 +301,7 @@ def largest_by_pixels(levels: NDArray[np.int32], count: int, given: Tables, boxe
             _put(boxes[level - 1], state, best)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _most_pixels(active: NDArray[np.int32], n: int, parent: NDArray[np.int32], state: NDArray[np.int32]) -> Any:
     """Return the root with most pixels, and how many roots are left in ``active``."""
     kept, best = 0, -1
@@ -315,7 +317,7 @@ def _most_pixels(active: NDArray[np.int32], n: int, parent: NDArray[np.int32], s
     return best, kept
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def largest_by_polygon(levels: NDArray[np.int32], count: int, given: Tables, boxes: NDArray[np.int64]) -> None:
     """Fill ``boxes[t]`` as ``max(findContours(levels > t), key=contourArea)`` does; ties: the last in raster order."""
     shift = _shift(levels.shape[1])
@@ -331,7 +333,7 @@ def largest_by_polygon(levels: NDArray[np.int32], count: int, given: Tables, box
             _put(boxes[level - 1], state, best)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _largest(
     active: NDArray[np.int32],
     n: int,
@@ -378,7 +380,7 @@ def _bound(state: NDArray[np.int32], root: int) -> Any:
     return 2 * (state[root, 4] - state[root, 2]) * (state[root, 5] - state[root, 3])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _traced_area(start: int, present: NDArray[np.uint8], shift: int) -> Any:
     """Return twice the area of a component's outer border (Suzuki and Abe 1985, algorithm 1), from its first pixel."""
     offsets = _offsets(1 << shift)
@@ -405,7 +407,7 @@ def _traced_area(start: int, present: NDArray[np.uint8], shift: int) -> Any:
         here, came = there, (direction + 4) & 7
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def all_components(levels: NDArray[np.int32], count: int, given: Tables, events: NDArray[np.int32]) -> Any:
     """Write every component of every mask ``levels > t`` once for the thresholds at which it is the same.
 
@@ -423,7 +425,7 @@ def all_components(levels: NDArray[np.int32], count: int, given: Tables, events:
     return written
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _note(
     active: NDArray[np.int32],
     n: int,
@@ -460,7 +462,7 @@ def _note(
     return kept, written
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _fill(
     root: int,
     other: int,
@@ -484,7 +486,7 @@ def _fill(
     return root
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _leave(
     pixels: NDArray[np.int32],
     threshold: int,
@@ -525,7 +527,7 @@ def _leave(
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def all_holes(levels: NDArray[np.int32], count: int, events: NDArray[np.int32]) -> Any:
     """Write the border of every hole of every mask ``levels > t``, as `all_components` writes components.
 

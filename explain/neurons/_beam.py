@@ -1,12 +1,13 @@
 """The compiled beam search over the table of cells; `explain.neurons.search` is its face.
 
-Two vectors per formula g score all its extensions: ``W[c] = n(g and c)`` (pixels) and ``V[c] = a(g and c)``
-(active pixels). All of it is int64; only the score is float64, from one division. Which cells a formula
-holds is a row of bits, so that two formulas with equal counts are compared cell by cell, without hashes.
+Three vectors per formula g score all its extensions by a concept c: ``W[c] = n(g and c)`` (pixels),
+``V[c] = a(g and c)`` (active pixels) and ``H[c]``, the sum of marks over the cells of g and c, which tells sets apart
+without looking at them. An extension's vectors are its parent's, changed by the cells that g and c share: one pass
+over the cells of c. All of it is int64; only the score is float64, from one division.
 
-Arguments are `Any` because numba gives them their types. Plain loops over indices and few, larger arrays
-keep the compiler's own time low (whole-row assignments triple it), and so does ``np.int64(0)`` for a bare 0,
-for which numba compiles a function anew.
+Arguments are `Any` because numba gives them their types. Plain loops over indices and few, larger arrays keep the
+compiler's own time low (whole-row assignments triple it), and so does ``np.int64(0)`` for a bare 0, for which numba
+compiles a function anew.
 """
 
 from __future__ import annotations
@@ -14,46 +15,51 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from explain.compiling import compiled
 
 __all__ = [
+    "AND",
     "AND_NOT",
     "HEAD",
     "LENGTH",
     "OR",
+    "OR_NOT",
     "PIXELS",
+    "ROWS",
     "SHARED",
-    "Table",
+    "Rules",
     "Work",
-    "fill_tables",
     "search_units",
 ]
 
-OR, AND, AND_NOT, _LEAF, _KEEP = range(5)
-# A row of ``Work.slots`` and of the output: these, then one concept per leaf, then one operator per leaf.
-LENGTH, SHARED, PIXELS, _BUSY, HEAD = range(5)
-# Rows of ``Work.beam``; the count of formulas stands first in its own row. A formula that is new in the beam
-# is told by the slot of its parent, an operator and a concept, until it gets a slot of its own.
-_COUNT, _SHARED, _PIXELS, _SLOT, _OP, _CONCEPT = range(6)
+OR, AND, AND_NOT, OR_NOT, _LEAF, _KEEP = range(6)
+# A row of ``Work.slots`` and of the output: these, then one concept per leaf, then one operator per leaf. ``WORDS`` is
+# the length in which the published code counts NOT.
+LENGTH, SHARED, PIXELS, _MARK, _WORDS, _BUSY, HEAD = range(7)
+# Rows of ``Work.beam``; the count of formulas stands first in its own row. A formula that is new in the beam is told by
+# the slot of its parent, an operator and a concept, until it gets a slot of its own.
+_COUNT, _SHARED, _PIXELS, _MARKS, _SLOT, _OP, _CONCEPT, _WIDTH, ROWS = range(9)
+_BLOCK = 32  # concepts whose extensions are tried together, without a branch
 
 
-class Table(NamedTuple):
-    """The table of cells; int64 but for ``bits``."""
+class Rules(NamedTuple):
+    """What the search may do."""
 
-    indptr: Any
-    indices: Any
-    start: Any
-    rows: Any
-    weights: Any
-    """``(M,)``: pixels of each cell."""
-    pixels: Any
-    """``(C,)``: pixels of each concept."""
-    candidates: Any
-    """Concepts that may be used, ascending."""
-    overlap: Any
-    """``(C, C)``: pixels that two concepts share."""
-    bits: Any
-    """uint64 ``(C, ceil(M / 64))``: the cells of each concept."""
+    operators: Any
+    """OR, AND, AND NOT: 3; with OR NOT: 4."""
+    published: Any
+    """1: Mu & Andreas' code to the letter; see `explain.neurons.search.beam_search`."""
+    limit: Any
+    """Concepts that extensions may use: those with the best IoU of their own; 0: all."""
+    penalties: Any
+    """float64: the factor of a formula's IoU, by its length."""
+    allowed: Any
+    """uint8 ``(U, C)``: concepts that may be leaves; ``(0, C)``: all."""
+    total: Any
+    """Pixels of all cells."""
+    total_mark: Any
+    """The sum of all marks."""
 
 
 class Work(NamedTuple):
@@ -62,32 +68,33 @@ class Work(NamedTuple):
     score: Any
     """float64 ``(B,)``: best first."""
     beam: Any
-    """int64 ``(6, B)``."""
+    """int64 ``(ROWS, B)``."""
     slots: Any
     """int64 ``(2B, HEAD + 2 length)``: room for the formulas of the old beam and the new one."""
     vectors: Any
-    """int64 ``(2, 2B, C)``: W and V of each slot."""
+    """int64 ``(3, 2B, C)``: W, V and H of each slot."""
     bits: Any
-    """uint64 ``(2B, ceil(M / 64))``."""
-    per_cell: Any
-    """int64 ``(M,)``: the unit's pixels; zero between units."""
-    per_concept: Any
-    """int64 ``(C,)``: the unit's pixels."""
+    """uint64 ``(2B, ceil(M / 64))``: the cells of each slot."""
+    members: Any
+    """uint8 ``(2B, K)``: which of the unit's own cells they are."""
+    shared: Any
+    """int64 ``(C,)``: the unit's pixels in each concept."""
+    start: Any
+    """int64 ``(C + 1,)``: where the unit's own cells of each concept begin in ``places``."""
+    places: Any
+    """int32: places in the unit's list of cells."""
+    own_start: Any
+    """int32 ``(K + 1,)``: where the concepts of the unit's own cells begin in ``own_labels``."""
+    own_labels: Any
+    """int32: the concepts of the unit's own cells, side by side."""
+    chosen: Any
+    """uint8 ``(C,)``: concepts that extensions may use."""
 
 
-@njit(cache=True, nogil=True)
-def fill_tables(indptr: Any, indices: Any, weights: Any, overlap: Any, bits: Any) -> None:
-    """Add up ``overlap`` and set ``bits`` of a `Table`."""
-    for cell in range(len(weights)):
-        for at in range(indptr[cell], indptr[cell + 1]):
-            one = indices[at]
-            bits[one, cell >> 6] |= np.uint64(1) << np.uint64(cell & 63)
-            for to in range(indptr[cell], indptr[cell + 1]):
-                overlap[one, indices[to]] += weights[cell]
-
-
-@njit(cache=True, nogil=True)
-def search_units(table: Any, work: Any, units: Any, begin: int, end: int, output: Any) -> None:
+@compiled
+def search_units(
+    table: Any, work: Any, units: Any, rules: Any, begin: int, end: int, output: Any
+) -> None:  # pragma: no cover - compiled
     """Search the units ``begin … end - 1`` of ``units = (indptr, cells, counts, active)``.
 
     ``output`` int64 ``(U, B + length, HEAD + 2 length)``: rows 0…B-1 of a unit are its final beam, then comes
@@ -98,160 +105,234 @@ def search_units(table: Any, work: Any, units: Any, begin: int, end: int, output
     length = output.shape[1] - beam
     for unit in range(begin, end):
         own = cells[indptr[unit] : indptr[unit + 1]]
-        for place in range(len(own)):
-            work.per_cell[own[place]] = counts[indptr[unit] + place]
-        _reset(table, work, own)
+        own_counts = counts[indptr[unit] : indptr[unit + 1]]
+        _index_unit(table, work, own, own_counts)
+        _choose_concepts(table, work, rules, active[unit])
         for round_ in range(length):
-            _offer_all(table, work, active[unit], round_)
-            _settle(table, work, own, round_ + 1, round_ + 1 < length)
+            _offer(table, work, rules, active[unit], unit, round_)
+            _settle(table, work, rules, own, own_counts, active[unit], round_ + 1, round_ + 1 < length)
             if work.beam[_COUNT, 0] > 0:
-                _write(output, unit, beam + round_, work.slots, work.beam[_SLOT, 0])
+                _write(work, work.beam[_SLOT, 0], output[unit, beam + round_])
         for place in range(work.beam[_COUNT, 0]):
-            _write(output, unit, place, work.slots, work.beam[_SLOT, place])
-        for place in range(len(own)):
-            work.per_cell[own[place]] = 0
+            _write(work, work.beam[_SLOT, place], output[unit, place])
 
 
-@njit(cache=True, nogil=True)
-def _reset(table: Any, work: Any, own: Any) -> None:
-    """Empty the beam and count the unit's pixels per concept."""
+@compiled
+def _write(work: Any, slot: int, row: Any) -> None:  # pragma: no cover - compiled
+    most = (len(row) - HEAD) // 2
+    for at in range(_BUSY):
+        row[at] = work.slots[slot, at]
+    for at in range(work.slots[slot, LENGTH]):
+        row[HEAD + at], row[HEAD + most + at] = work.slots[slot, HEAD + at], work.slots[slot, HEAD + most + at]
+
+
+@compiled
+def _index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pragma: no cover - compiled
+    """Empty the beam, count the unit's pixels per concept and sort its cells by concept."""
     work.beam[_COUNT, 0] = 0
     for slot in range(len(work.slots)):
         work.slots[slot, _BUSY] = 0
-    for concept in range(len(work.per_concept)):
-        work.per_concept[concept] = 0
+    concepts = len(work.shared)
+    for concept in range(concepts):
+        work.shared[concept] = 0
+        work.start[concept] = 0
+    # Three loops, so that the reads of one need not wait for each other: the table is larger than the caches.
+    ends = 0
     for place in range(len(own)):
-        cell = own[place]
-        for at in range(table.indptr[cell], table.indptr[cell + 1]):
-            work.per_concept[table.indices[at]] += work.per_cell[cell]
+        work.own_start[place] = ends
+        ends += table.records[own[place] + 1, 0] - table.records[own[place], 0]
+    work.own_start[len(own)] = ends
+    for place in range(len(own)):
+        shift = table.records[own[place], 0] - work.own_start[place]
+        for at in range(work.own_start[place], work.own_start[place + 1]):
+            work.own_labels[at] = table.indices[at + shift]
+    for place in range(len(own)):
+        for at in range(work.own_start[place], work.own_start[place + 1]):
+            work.shared[work.own_labels[at]] += own_counts[place]
+            work.start[work.own_labels[at]] += 1
+    ends = 0
+    for concept in range(concepts):
+        ends += work.start[concept]
+        work.start[concept] = ends
+    work.start[concepts] = ends
+    for back in range(len(own)):  # backwards, so that ``start`` ends where each concept begins
+        place = len(own) - 1 - back
+        for at in range(work.own_start[place], work.own_start[place + 1]):
+            label = work.own_labels[at]
+            work.start[label] -= 1
+            work.places[work.start[label]] = place
 
 
-@njit(cache=True, nogil=True)
-def _offer_all(table: Any, work: Any, active: int, round_: int) -> None:
-    """Offer single concepts in round 0, then all extensions of the formulas that came in last.
+@compiled
+def _choose_concepts(table: Any, work: Any, rules: Any, active: int) -> None:  # pragma: no cover - compiled
+    """Set ``chosen``: which concepts extensions may use."""
+    concepts = len(work.shared)
+    for concept in range(concepts):
+        work.chosen[concept] = rules.limit == 0
+    if rules.limit > 0:
+        scores = np.empty(concepts, np.float64)
+        for concept in range(concepts):
+            scores[concept] = -work.shared[concept] / (active + table.pixels[concept] - work.shared[concept])
+        order = np.argsort(scores, kind="mergesort")
+        for place in range(min(rules.limit, concepts)):
+            work.chosen[order[place]] = 1
 
-    Older ones need not be extended again: what they gave lost against formulas that are still better now.
+
+@compiled
+def _offer(
+    table: Any, work: Any, rules: Any, active: int, unit: int, round_: int
+) -> None:  # pragma: no cover - compiled
+    """Offer the beam single concepts (round 0), or the extensions of its formulas.
+
+    Only those that came in last are extended: what the others gave lost against formulas that are still better now.
+    (The published code extends all.) An offer goes behind all of equal score, unless it is too weak or holds the cells
+    of one that is not weaker. One long function, as a call with so many arrays costs more than what it does.
     """
+    beam, slots, scores, penalties = work.beam, work.slots, work.score, rules.penalties
+    own, sizes, chosen = work.shared, table.pixels, work.chosen
+    limit, concepts = len(scores), len(own)
+    count = beam[_COUNT, 0]
+    parents = np.empty(max(count, 1), np.int64)
+    for place in range(count):
+        parents[place] = beam[_SLOT, place]
+        beam[_OP, place] = _KEEP
+    first, last_op, last_parent = OR, rules.operators, count
     if round_ == 0:
-        slot: Any = np.int64(0)
-        op: Any = np.int64(_LEAF)
-        for at in range(len(table.candidates)):
-            concept = table.candidates[at]
-            shared, pixels = work.per_concept[concept], table.pixels[concept]
-            if _hopeful(work, shared, pixels, active):
-                _offer(table, work, shared, pixels, active, slot, op, concept)
-        return
-    count = work.beam[_COUNT, 0]
-    parents = np.empty(count, np.int64)
-    for place in range(count):
-        parents[place] = work.beam[_SLOT, place]
-        work.beam[_OP, place] = _KEEP
-    for place in range(count):
-        if work.slots[parents[place], LENGTH] == round_:
-            _extend(table, work, active, parents[place])
+        first, last_op, last_parent = _LEAF, _LEAF + 1, 1
+        parents[0] = 0
+    for number in range(last_parent):
+        slot = parents[number]
+        if round_ > 0 and not (rules.published or slots[slot, LENGTH] == round_):
+            continue
+        shared, pixels, mark = slots[slot, SHARED], slots[slot, PIXELS], slots[slot, _MARK]
+        words = slots[slot, _WORDS] if rules.published else slots[slot, LENGTH]
+        plain, negated = penalties[words + 1], penalties[words + 1 + rules.published]
+        same = np.int64(-1) if rules.published else pixels
+        for begin in range(0, concepts, _BLOCK):
+            stop = min(begin + _BLOCK, concepts)
+            # First, without divisions or branches: can some extension score more than the last of a full beam?
+            # Extensions that change nothing, and those that tie with the last by equal counts, are the most common of
+            # all in long formulas: they must not pass. (The published code keeps the former.)
+            if count == limit and round_ > 0:
+                bar = scores[limit - 1] * (1 - 1e-9)
+                # What has the last's counts and no smaller penalty cannot score more; -1 is no count.
+                factor, tie_pixels = penalties[beam[_WIDTH, limit - 1]], beam[_PIXELS, limit - 1]
+                tie = beam[_SHARED, limit - 1] if plain <= factor else np.int64(-1)
+                tie_negated = beam[_SHARED, limit - 1] if negated <= factor else np.int64(-1)
+                # Views that begin at 0: the compiler uses wide instructions only where no index can be negative.
+                w_row, v_row = work.vectors[0, slot, begin:stop], work.vectors[1, slot, begin:stop]
+                own_row, size_row = own[begin:stop], sizes[begin:stop]
+                hits = 0
+                for at in range(len(w_row)):
+                    w, v = w_row[at], v_row[at]
+                    a, n = shared + own_row[at] - v, pixels + size_row[at] - w
+                    hits += (a * plain >= bar * (active + n - a)) & (n != same) & ((a != tie) | (n != tie_pixels))
+                    hits += (v * plain >= bar * (active + w - v)) & (w != same) & ((v != tie) | (w != tie_pixels))
+                    a, n = shared - v, pixels - w
+                    hits += (
+                        (a * negated >= bar * (active + n - a)) & (n != same) & ((a != tie_negated) | (n != tie_pixels))
+                    )
+                if rules.operators > 3:
+                    for at in range(len(w_row)):
+                        a, n = active - own_row[at] + v_row[at], rules.total - size_row[at] + w_row[at]
+                        hits += (
+                            (a * negated >= bar * (active + n - a))
+                            & (n != same)
+                            & ((a != tie_negated) | (n != tie_pixels))
+                        )
+                if hits == 0:
+                    continue
+            for concept in range(begin, stop):
+                if round_ > 0 and not chosen[concept]:
+                    continue
+                w, v, h = work.vectors[0, slot, concept], work.vectors[1, slot, concept], work.vectors[2, slot, concept]
+                for op in range(first, last_op):
+                    width = words + 1
+                    if op == OR:
+                        a, n = shared + own[concept] - v, pixels + sizes[concept] - w
+                        m = mark + table.shared_marks[concept, concept] - h
+                    elif op == AND:
+                        a, n, m = v, w, h
+                    elif op == AND_NOT:
+                        a, n, m = shared - v, pixels - w, mark - h
+                        width += rules.published
+                    elif op == OR_NOT:
+                        a, n = active - own[concept] + v, rules.total - sizes[concept] + w
+                        m = rules.total_mark - table.shared_marks[concept, concept] + h
+                        width += rules.published
+                    else:
+                        a, n, m = own[concept], sizes[concept], table.shared_marks[concept, concept]
+                        width = 1
+                        if len(rules.allowed) > 0 and rules.allowed[unit, concept] == 0:
+                            continue
+                    # One set holds the other, so equal counts mean equal sets: the concept changes nothing.
+                    if a == 0 and (op == _LEAF or not rules.published):
+                        continue
+                    if op != _LEAF and n == same:
+                        continue
+                    union = active + n - a
+                    if count == limit and a * penalties[width] < scores[limit - 1] * union * (1 - 1e-9):
+                        continue
+                    if rules.published:
+                        score = penalties[width] * (a / (union + 1e-10))
+                    else:
+                        score = penalties[width] * (a / union)
+                    if count == limit and score <= scores[limit - 1]:
+                        continue
+                    if not rules.published:
+                        other = 0
+                        while other < count and (beam[_PIXELS, other] != n or beam[_MARKS, other] != m):
+                            other += 1
+                        if other < count:
+                            if scores[other] >= score:
+                                continue
+                            count -= 1
+                            for at in range(other, count):
+                                scores[at] = scores[at + 1]
+                                for row in range(_SHARED, ROWS):
+                                    beam[row, at] = beam[row, at + 1]
+                    place = count
+                    while place > 0 and scores[place - 1] < score:
+                        place -= 1
+                    for at in range(min(count, limit - 1), place, -1):
+                        scores[at] = scores[at - 1]
+                        for row in range(_SHARED, ROWS):
+                            beam[row, at] = beam[row, at - 1]
+                    scores[place] = score
+                    beam[_SHARED, place], beam[_PIXELS, place], beam[_MARKS, place] = a, n, m
+                    beam[_SLOT, place], beam[_OP, place], beam[_CONCEPT, place] = slot, op, concept
+                    beam[_WIDTH, place] = width
+                    count = min(count + 1, limit)
+    beam[_COUNT, 0] = count
 
 
-@njit(cache=True, nogil=True)
-def _extend(table: Any, work: Any, active: int, slot: int) -> None:
-    shared, pixels = work.slots[slot, SHARED], work.slots[slot, PIXELS]
-    for at in range(len(table.candidates)):
-        concept = table.candidates[at]
-        w, v = work.vectors[0, slot, concept], work.vectors[1, slot, concept]
-        for op in range(3):
-            if op == OR:
-                a, n = shared + work.per_concept[concept] - v, pixels + table.pixels[concept] - w
-            elif op == AND:
-                a, n = v, w
-            else:
-                a, n = shared - v, pixels - w
-            # One set holds the other, so equal counts mean equal sets: the concept changes nothing.
-            if n != pixels and _hopeful(work, a, n, active):
-                _offer(table, work, a, n, active, slot, op, concept)
-
-
-@njit(cache=True, nogil=True)
-def _hopeful(work: Any, shared: int, pixels: int, active: int) -> Any:
-    """Tell, without a division, whether a formula may score as much as the last of a full beam."""
-    last = len(work.score) - 1
-    if shared == 0 or work.beam[_COUNT, 0] <= last:
-        return shared > 0
-    return shared >= work.score[last] * (active + pixels - shared) * (1 - 1e-9)
-
-
-@njit(cache=True, nogil=True)
-def _offer(table: Any, work: Any, shared: int, pixels: int, active: int, slot: int, op: int, concept: int) -> None:
-    """Put a formula behind all of equal score, unless it is too weak or one of them has the same cells."""
-    limit, count = len(work.score), work.beam[_COUNT, 0]
-    score = shared / (active + pixels - shared)
-    place = count
-    while place > 0 and work.score[place - 1] < score:
-        place -= 1
-    if place == limit:
-        return
-    other = place - 1
-    while other >= 0 and work.score[other] == score:
-        if work.beam[_PIXELS, other] == pixels and _same_cells(table, work, other, slot, op, concept):
-            return
-        other -= 1
-    for at in range(min(count, limit - 1), place, -1):
-        work.score[at] = work.score[at - 1]
-        for row in range(_SHARED, _CONCEPT + 1):
-            work.beam[row, at] = work.beam[row, at - 1]
-    work.score[place] = score
-    work.beam[_SHARED, place], work.beam[_PIXELS, place] = shared, pixels
-    work.beam[_SLOT, place], work.beam[_OP, place], work.beam[_CONCEPT, place] = slot, op, concept
-    work.beam[_COUNT, 0] = min(count + 1, limit)
-
-
-@njit(cache=True, nogil=True)
-def _same_cells(table: Any, work: Any, other: int, slot: int, op: int, concept: int) -> Any:
-    their_slot, their_op = work.beam[_SLOT, other], work.beam[_OP, other]
-    their_concept = work.beam[_CONCEPT, other]
-    for word in range(table.bits.shape[1]):
-        theirs = _word(table.bits, work.bits, word, their_slot, their_op, their_concept)
-        if _word(table.bits, work.bits, word, slot, op, concept) != theirs:
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def _word(concepts: Any, formulas: Any, word: int, slot: int, op: int, concept: int) -> Any:
-    """Return 64 cells of a formula as bits."""
-    if op == _KEEP:
-        return formulas[slot, word]
-    bits = concepts[concept, word]
-    if op == OR:
-        return formulas[slot, word] | bits
-    if op == AND:
-        return formulas[slot, word] & bits
-    return formulas[slot, word] & ~bits if op == AND_NOT else bits
-
-
-@njit(cache=True, nogil=True)
-def _settle(table: Any, work: Any, own: Any, length: int, vectors: bool) -> None:
+@compiled
+def _settle(
+    table: Any, work: Any, rules: Any, own: Any, own_counts: Any, active: int, length: int, go_on: bool
+) -> None:  # pragma: no cover - compiled
     """Give the new formulas of the beam slots of their own, while their parents still stand."""
     free = 0
+    most = (work.slots.shape[1] - HEAD) // 2
     for place in range(work.beam[_COUNT, 0]):
         parent, op, concept = work.beam[_SLOT, place], work.beam[_OP, place], work.beam[_CONCEPT, place]
         if op == _KEEP:
             continue
         while work.slots[free, _BUSY]:
             free += 1
-        most = (work.slots.shape[1] - HEAD) // 2
-        for at in range(length - 1):
+        size = 1 if op == _LEAF else work.slots[parent, LENGTH] + 1
+        for at in range(size - 1):
             work.slots[free, HEAD + at] = work.slots[parent, HEAD + at]
             work.slots[free, HEAD + most + at] = work.slots[parent, HEAD + most + at]
-        work.slots[free, HEAD + length - 1] = concept
-        work.slots[free, HEAD + most + length - 1] = op
-        work.slots[free, LENGTH] = length
-        work.slots[free, SHARED], work.slots[free, PIXELS] = (
-            work.beam[_SHARED, place],
-            work.beam[_PIXELS, place],
-        )
-        for word in range(table.bits.shape[1]):
-            work.bits[free, word] = _word(table.bits, work.bits, word, parent, op, concept)
-        if vectors:
-            _fill_vectors(table, work, own, free, parent, op, concept)
+        work.slots[free, HEAD + size - 1], work.slots[free, HEAD + most + size - 1] = concept, op
+        work.slots[free, LENGTH], work.slots[free, _WORDS] = size, work.beam[_WIDTH, place]
+        work.slots[free, SHARED], work.slots[free, PIXELS] = work.beam[_SHARED, place], work.beam[_PIXELS, place]
+        work.slots[free, _MARK] = work.beam[_MARKS, place]
+        if go_on:
+            if op == _LEAF:
+                _fill_leaf(table, work, own, own_counts, free, concept)
+            else:
+                _fill_pixels(table, work, rules, free, parent, op, concept)
+                _fill_active(table, work, own, own_counts, free, parent, op, concept)
         work.beam[_SLOT, place] = free
         free += 1
     for slot in range(len(work.slots)):
@@ -260,44 +341,100 @@ def _settle(table: Any, work: Any, own: Any, length: int, vectors: bool) -> None
         work.slots[work.beam[_SLOT, place], _BUSY] = 1
 
 
-@njit(cache=True, nogil=True)
-def _fill_vectors(table: Any, work: Any, own: Any, slot: int, parent: int, op: int, concept: int) -> None:
-    """Fill W and V of a slot: what the new concept's cells change, added to what the parent has."""
-    for other in range(work.vectors.shape[2]):
-        for half in range(2):
-            inherited = work.vectors[half, parent, other] if op != AND and op != _LEAF else 0
-            work.vectors[half, slot, other] = inherited
-    indptr, indices = table.indptr, table.indices
-    if op == _LEAF:  # W is in the table, V needs no more than the unit's own cells
-        none: Any = np.int64(0)
-        for other in range(work.vectors.shape[2]):
-            work.vectors[0, slot, other] = table.overlap[concept, other]
-        for place in range(len(own)):
-            cell = own[place]
-            if _has(table.bits, concept, cell):
-                _add_cell(indptr, indices, work.vectors, slot, cell, none, work.per_cell[cell])
-        return
-    sign = -1 if op == AND_NOT else 1
+@compiled
+def _fill_leaf(
+    table: Any, work: Any, own: Any, own_counts: Any, slot: int, concept: int
+) -> None:  # pragma: no cover - compiled
+    """W and H of a single concept are in the table; V needs no more than the unit's own cells."""
+    for other in range(len(work.shared)):
+        work.vectors[0, slot, other] = table.overlap[concept, other]
+        work.vectors[1, slot, other] = 0
+        work.vectors[2, slot, other] = table.shared_marks[concept, other]
+    for word in range(work.bits.shape[1]):
+        work.bits[slot, word] = np.uint64(0)
     for at in range(table.start[concept], table.start[concept + 1]):
         cell = table.rows[at]
-        if _has(work.bits, parent, cell) != (op == OR):
-            pixels, shared = sign * table.weights[cell], sign * work.per_cell[cell]
-            _add_cell(indptr, indices, work.vectors, slot, cell, pixels, shared)
+        work.bits[slot, cell >> 6] |= np.uint64(1) << np.uint64(cell & 63)
+    for place in range(len(own)):
+        work.members[slot, place] = 0
+    for at in range(work.start[concept], work.start[concept + 1]):
+        place = work.places[at]
+        work.members[slot, place] = 1
+        for at_label in range(work.own_start[place], work.own_start[place + 1]):
+            work.vectors[1, slot, work.own_labels[at_label]] += own_counts[place]
 
 
-@njit(cache=True, nogil=True)
-def _add_cell(indptr: Any, indices: Any, vectors: Any, slot: int, cell: int, pixels: int, shared: int) -> None:
-    for at in range(indptr[cell], indptr[cell + 1]):
-        vectors[0, slot, indices[at]] += pixels
-        vectors[1, slot, indices[at]] += shared
+@compiled
+def _fill_pixels(
+    table: Any, work: Any, rules: Any, slot: int, parent: int, op: int, concept: int
+) -> None:  # pragma: no cover - compiled
+    """Fill W, H and bits: with D = what the parent and the concept share, OR is W + overlap - D, AND is D."""
+    sign = np.int64(1) if op == AND or op == OR_NOT else np.int64(-1)
+    disjoint = work.vectors[0, parent, concept] == 0
+    for other in range(len(work.shared)):
+        w, h = work.vectors[0, parent, other], work.vectors[2, parent, other]
+        if op == OR:
+            w, h = w + table.overlap[concept, other], h + table.shared_marks[concept, other]
+        elif op == AND:
+            w, h = np.int64(0), np.int64(0)
+        elif op == OR_NOT:
+            w = table.pixels[other] - table.overlap[concept, other]
+            h = table.shared_marks[other, other] - table.shared_marks[concept, other]
+        work.vectors[0, slot, other], work.vectors[2, slot, other] = w, h
+    for word in range(work.bits.shape[1]):
+        if op == AND:
+            work.bits[slot, word] = np.uint64(0)
+        elif op == OR_NOT:
+            work.bits[slot, word] = ~np.uint64(0)
+        else:
+            work.bits[slot, word] = work.bits[parent, word]
+    begin, end = table.start[concept], table.start[concept + 1]
+    if op == OR and disjoint:  # objects of one kind never meet, so this is common
+        for at in range(begin, end):
+            cell = table.rows[at]
+            work.bits[slot, cell >> 6] |= np.uint64(1) << np.uint64(cell & 63)
+        return
+    if op == AND_NOT and disjoint:
+        return
+    for at in range(begin, end):
+        cell = table.rows[at]
+        bit = np.uint64(1) << np.uint64(cell & 63)
+        inside = (work.bits[parent, cell >> 6] & bit) != 0
+        if inside:
+            weight, mark = sign * table.records[cell, 1], sign * table.records[cell, 2]
+            for label in range(table.records[cell, 0], table.records[cell + 1, 0]):
+                work.vectors[0, slot, table.indices[label]] += weight
+                work.vectors[2, slot, table.indices[label]] += mark
+        if (op == AND and inside) or op == OR:
+            work.bits[slot, cell >> 6] |= bit
+        elif (op == AND_NOT and inside) or (op == OR_NOT and not inside):
+            work.bits[slot, cell >> 6] &= ~bit
 
 
-@njit(cache=True, nogil=True)
-def _has(bits: Any, row: int, cell: int) -> Any:
-    return (bits[row, cell >> 6] >> np.uint64(cell & 63)) & np.uint64(1) != 0
-
-
-@njit(cache=True, nogil=True)
-def _write(output: Any, unit: int, row: int, slots: Any, slot: int) -> None:
-    for at in range(slots.shape[1]):
-        output[unit, row, at] = slots[slot, at]
+@compiled
+def _fill_active(
+    table: Any, work: Any, own: Any, own_counts: Any, slot: int, parent: int, op: int, concept: int
+) -> None:  # pragma: no cover - compiled
+    """Fill V and members, from the unit's own cells."""
+    for other in range(len(work.shared)):
+        if op == AND:
+            work.vectors[1, slot, other] = 0
+        elif op == OR_NOT:  # all of the unit's pixels, less those of the concept outside the parent
+            work.vectors[1, slot, other] = work.shared[other]
+        else:
+            work.vectors[1, slot, other] = work.vectors[1, parent, other]
+    for place in range(len(own)):
+        if op == AND:
+            work.members[slot, place] = 0
+        elif op == OR_NOT:
+            work.members[slot, place] = 1
+        else:
+            work.members[slot, place] = work.members[parent, place]
+    for at in range(work.start[concept], work.start[concept + 1]):
+        place = work.places[at]
+        inside = work.members[parent, place] != 0
+        if inside == (op == AND or op == AND_NOT):
+            sign = np.int64(1) if op == OR or op == AND else np.int64(-1)
+            work.members[slot, place] = op == OR or op == AND
+            for label in range(work.own_start[place], work.own_start[place + 1]):
+                work.vectors[1, slot, work.own_labels[label]] += sign * own_counts[place]

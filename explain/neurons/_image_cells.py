@@ -6,9 +6,9 @@ from struct import pack
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from explain.compiling import compiled
 from explain.errors import InputError
 from explain.types import Labels
 
@@ -62,7 +62,7 @@ def _key(labels: set[int]) -> bytes:
     return pack(f">{len(labels)}i", *sorted(labels))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _distinct_columns(
     maps: NDArray[np.int32], ignored: NDArray[np.bool_]
 ) -> tuple[Ints, Ints, Ints]:  # pragma: no cover - compiled
@@ -97,7 +97,7 @@ def _distinct_columns(
     return ids, first[:found].copy(), counts[:found].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _free_slot(maps: NDArray[np.int32], slots: Ints, first: Ints, pixel: int) -> Any:  # pragma: no cover - compiled
     """Return the slot that holds this pixel's column, or the empty one where it belongs."""
     mixed = np.uint64(1469598103934665603)
@@ -111,7 +111,7 @@ def _free_slot(maps: NDArray[np.int32], slots: Ints, first: Ints, pixel: int) ->
     return slot
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _same_column(maps: NDArray[np.int32], one: int, other: int) -> bool:  # pragma: no cover - compiled
     for layer in range(maps.shape[0]):
         if maps[layer, one] != maps[layer, other]:

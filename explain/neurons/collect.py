@@ -1,14 +1,17 @@
-"""From images to unit counts: one or two passes over a layer's maps.
+"""From images to thresholds and firing maps: one or two passes over the maps of any number of layers.
 
 Thresholds need all values of a unit, counts need the final thresholds. In the first pass the exact thresholds are
-collected, and maps that rise above the running bound (which only rises) are kept; if they fit in memory, they are
-counted afterwards and one pass was enough. Else the images are run through the network a second time.
+collected, and maps that rise above the running bound (which only rises) are kept; if they fit in memory, one pass was
+enough. Else the images are run through the network a second time, for the layers whose maps were too many.
+
+Several processes take whole batches each, and unite what they found: the same bits come out. Both passes leave pieces
+for an interrupted job to go on from, with any number of processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,20 +19,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from explain.errors import InputError, ModelError
-from explain.nets.inputs import stream
-from explain.nets.modes import eval_mode, naming_errors
+from explain.distributed import ALONE, World
+from explain.errors import ModelError
 from explain.nets.subject import Subject
-from explain.nets.tap import Tap
-from explain.neurons.cells import CellIndex
-from explain.neurons.counts import CountAccumulator, UnitCounts
+from explain.neurons._kept import Kept, piece_bytes
+from explain.neurons._pieces import Plan, make_plan, piece_name, remove_pieces
+from explain.neurons.firing import Firing, firing_from_pieces, merge_firing
 from explain.neurons.thresholds import TopValues
+from explain.neurons.units import UnitLayer, stream_maps
+from explain.neurons.upsampling import Axes
 from explain.runs import Checkpoint
 from explain.types import ProbeSet
 
-__all__ = ["Examples", "Job", "collect_thresholds", "count_active", "layer_maps"]
+__all__ = ["Collected", "Examples", "Job", "Progress", "collect_units", "refuse_infinite", "top_examples"]
 
 Progress = Callable[[str, int, int], None]
+Arrays = dict[str, NDArray[Any]]
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -38,17 +47,238 @@ class Job:
 
     subject: Subject
     probe: ProbeSet
-    layer: str
-    units: NDArray[np.int64]
-    """Channel numbers to explain."""
-    grid: tuple[int, int]
+    layers: tuple[UnitLayer, ...]
     quantile: float
-    batch_size: int
-    workers: int
-    keep_bytes: int
-    """Memory for kept maps; beyond it a second pass is made."""
-    checkpoint: Checkpoint
-    progress: Progress
+    batch_size: int = 32
+    workers: int = 0
+    keep_bytes: int = 1 << 29
+    """Memory for maps kept in the first pass, of all layers and in each process; beyond it there is a second pass."""
+    axes: tuple[Axes | None, ...] = ()
+    """One per layer: the quantile is over the values after upsampling with these taps; over the layer's own where None
+    or empty. Takes ``2 q N H W`` floats per unit."""
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    progress: Progress = _silent
+    """Told ``"units"`` (first pass) or ``"firing"`` (second), and how many of this process's images are done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """One layer's thresholds, and the maps that exceed them."""
+
+    layer: UnitLayer
+    thresholds: NDArray[np.float32]
+    """``(u,)``: active is what lies strictly above."""
+    peaks: NDArray[np.float32]
+    """``(u,)``: each unit's largest value; infinite where the network overflows."""
+    k: int
+    """At most so many of a unit's values lie above its threshold."""
+    firing: Firing
+    """``unit`` counts the units of ``layer.units`` from 0."""
+    passes: int
+    """How often the images went through the network for it."""
+
+
+def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
+    """Return thresholds and firing maps of all layers, in every process.
+
+    Memory: ``8 q n`` bytes per unit for n values, ``keep_bytes``, and the firing maps.
+
+    Raises
+    ------
+    ModelError
+        A unit gives NaN, or the network fails.
+    InputError
+        Maps of several sizes.
+    """
+    parts = _first_pass(job, world)
+    lost = [number for number, part in enumerate(parts) if part.kept.pieces is None]
+    lost = sorted({number for numbers in world.gather(lost) for number in numbers})
+    tops = [_united([part.top for part in parts], number, world) for number in range(len(parts))]
+    limits = [top.threshold().cpu() for top in tops]
+    found: list[list[Any]] = [part.kept.above(limit) for part, limit in zip(parts, limits, strict=True)]
+    if lost:
+        for number, pieces in _second_pass(job, world, lost, limits).items():
+            found[number] = pieces
+    collected = []
+    for number, (layer, top, limit) in enumerate(zip(job.layers, tops, limits, strict=True)):
+        shards = world.gather(firing_from_pieces(found[number], layer.grid))
+        firing = merge_firing(shards) if len(shards) > 1 else shards[0]
+        passes = 2 if number in lost else 1
+        collected.append(Collected(layer, limit.numpy(), top.peaks().cpu().numpy(), top.k, firing, passes))
+    return tuple(collected)
+
+
+# --- the first pass -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Part:
+    """What this process knows of one layer in the first pass."""
+
+    layer: UnitLayer
+    axes: Axes | None
+    top: TopValues
+    kept: Kept
+
+    def add(self, indices: range, maps: Tensor) -> None:
+        self.top.update(maps) if self.axes is None else self.top.update_upsampled(maps, self.axes)
+        self.kept.add(indices.start, maps, self.top.bound())
+
+    def state(self) -> Arrays:
+        state = {**self.top.state(), "gave_up": np.array(self.kept.pieces is None)}
+        if self.kept.pieces:
+            unit, image, maps = (torch.cat(part).numpy() for part in zip(*self.kept.pieces, strict=True))
+            state |= {"unit": unit, "image": image, "maps": maps}
+        return state
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Add what another process, or an earlier one, saved."""
+        self.top.restore(state)
+        if bool(state["gave_up"]):
+            self.kept.pieces = None
+        elif "unit" in state and self.kept.pieces is not None:
+            self.kept.pieces.append(tuple(torch.from_numpy(state[name]) for name in ("unit", "image", "maps")))  # type: ignore[arg-type]  # three
+            self.kept.size += piece_bytes(self.kept.pieces[-1])
+
+
+def _make_part(job: Job, number: int) -> _Part:
+    layer = job.layers[number]
+    axes = job.axes[number] if job.axes else None
+    size = layer.grid if axes is None else (len(axes[0]), len(axes[1]))
+    top = TopValues(len(layer.units), job.quantile, len(job.probe) * size[0] * size[1], job.subject.device)
+    return _Part(layer, axes, top, Kept())
+
+
+def _first_pass(job: Job, world: World) -> list[_Part]:
+    parts = [_make_part(job, number) for number in range(len(job.layers))]
+    plan = make_plan(job.checkpoint, "thresholds", len(job.probe), job.batch_size, world)
+    for key in plan.pieces:
+        for number, state in enumerate(_by_layer(job.checkpoint.load(key) or {}, len(parts))):
+            parts[number].restore(state)
+    saved, spans = plan.pieces, plan.restored
+    dirty = False
+
+    def save() -> None:
+        nonlocal saved, dirty
+        name = piece_name("thresholds", spans)
+        job.checkpoint.save(
+            name, {f"{n}.{key}": part for n, one in enumerate(parts) for key, part in one.state().items()}
+        )
+        job.checkpoint.mark("thresholds")
+        remove_pieces(job.checkpoint, [key for key in saved if key != name])  # the new piece holds what they held
+        saved, dirty = [name], False
+
+    try:
+        for indices, maps in _batches(job, plan, job.layers, "units"):
+            for part, one in zip(parts, maps, strict=True):
+                part.add(indices, one)
+            _fit(parts, job.keep_bytes)
+            spans, dirty = [*spans, indices], True
+            if job.checkpoint.due("thresholds"):
+                save()
+    finally:  # also after a broken photo or an interruption, and for the second pass
+        if dirty and job.checkpoint.folder is not None:
+            save()
+    return parts
+
+
+def _fit(parts: Sequence[_Part], budget: int) -> None:
+    """Prune what is kept to the budget; the layer with the most is given up where pruning does not help much."""
+    if sum(part.kept.size for part in parts) <= budget:
+        return
+    for part in parts:
+        part.kept.prune(part.top.bound().cpu())
+    # Nearly full again means that every batch would be pruned: a second pass is cheaper.
+    while sum(part.kept.size for part in parts) > 0.8 * budget:
+        largest = max(parts, key=lambda part: part.kept.size)
+        largest.kept.pieces, largest.kept.size = None, 0
+
+
+def _united(tops: Sequence[TopValues], number: int, world: World) -> TopValues:
+    """Return the top values of one layer over all processes."""
+    own = tops[number]
+    if world.size == 1:
+        return own
+    whole = TopValues(own.units, own.quantile, own.count)
+    for state in world.gather(own.state()):
+        whole.restore(state)
+    return whole
+
+
+# --- the second pass ------------------------------------------------------------------------------------------
+
+
+def _second_pass(
+    job: Job, world: World, lost: Sequence[int], limits: Sequence[Tensor]
+) -> dict[int, list[tuple[NDArray[Any], ...]]]:
+    """Return this process's firing maps of some layers, in pieces."""
+    name = "-".join(["firing", *map(str, lost)])
+    plan = make_plan(job.checkpoint, name, len(job.probe), job.batch_size, world)
+    found: dict[int, list[tuple[NDArray[Any], ...]]] = {number: [] for number in lost}
+    for key in plan.pieces:
+        for number, state in zip(lost, _by_layer(job.checkpoint.load(key) or {}, len(lost)), strict=True):
+            found[number].append((state["unit"], state["image"], state["maps"]))
+    layers = [job.layers[number] for number in lost]
+    here = [limits[number].to(job.subject.device) for number in lost]
+    pending = [Kept() for _ in lost]
+    spans: list[range] = []
+
+    def settle() -> None:
+        """Move what is pending to what was found, and save it as a piece of its own."""
+        nonlocal pending, spans
+        arrays: Arrays = {}
+        for place, (number, kept) in enumerate(zip(lost, pending, strict=True)):
+            parts = [torch.cat(part).numpy() for part in zip(*(kept.pieces or []), strict=True)]
+            found[number].append(tuple(parts))
+            arrays |= {f"{place}.{key}": part for key, part in zip(("unit", "image", "maps"), parts, strict=True)}
+        job.checkpoint.save(piece_name(name, spans), arrays)
+        job.checkpoint.mark(name)
+        pending, spans = [Kept() for _ in lost], []
+
+    try:
+        for indices, maps in _batches(job, plan, layers, "firing"):
+            for kept, one, limit in zip(pending, maps, here, strict=True):
+                kept.add(indices.start, one, limit)
+            spans.append(indices)
+            if job.checkpoint.due(name):
+                settle()
+    finally:
+        if spans:
+            settle()
+    return found
+
+
+# --- both -----------------------------------------------------------------------------------------------------
+
+
+def _batches(job: Job, plan: Plan, layers: Sequence[UnitLayer], stage: str) -> Iterator[tuple[range, list[Tensor]]]:
+    """Yield the maps of this process's images, batch by batch."""
+    done = sum(map(len, plan.restored))
+    total = done + sum(map(len, plan.left))
+    for span in plan.left:
+        for indices, maps in stream_maps(
+            job.subject,
+            job.probe,
+            layers,
+            batch_size=job.batch_size,
+            workers=job.workers,
+            start=span.start,
+            stop=span.stop,
+        ):
+            yield indices, maps
+            done += len(indices)
+            job.progress(stage, done, total)
+
+
+def _by_layer(arrays: Mapping[str, NDArray[Any]], layers: int) -> list[Arrays]:
+    """Return saved arrays for each layer, with the names they had."""
+    return [
+        {key.partition(".")[2]: value for key, value in arrays.items() if key.partition(".")[0] == str(number)}
+        for number in range(layers)
+    ]
+
+
+# --- examples -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -60,159 +290,35 @@ class Examples:
     maps: Tensor
     """``(u, t, h, w)``."""
 
-    @staticmethod
-    def empty(units: int, count: int, grid: tuple[int, int]) -> Examples:
-        """Return examples of no images."""
-        shape = (units, count)
-        return Examples(
-            torch.full(shape, -torch.inf),
-            torch.full(shape, -1, dtype=torch.int64),
-            torch.zeros(*shape, *grid),
-        )
 
-    def updated(self, indices: range, maps: Tensor, thresholds: Tensor) -> Examples:
-        """Return the examples with the images of one batch taken in; maps that stay below the threshold do not fire."""
-        peaks = maps.amax((2, 3)).T
-        peaks = torch.where(peaks > thresholds[:, None], peaks, -torch.inf)
-        all_peaks = torch.cat([self.peaks, peaks], 1)
-        numbers = torch.tensor(list(indices)).expand(len(peaks), -1)
-        all_images = torch.cat([self.images, torch.where(peaks > -torch.inf, numbers, -1)], 1)
-        count = self.peaks.shape[1]
-        # Stable, so that of equal peaks the earlier image stays: the same answer for any batch size.
-        order = all_peaks.sort(dim=1, descending=True, stable=True).indices[:, :count]
-        rows = torch.arange(len(order))[:, None]
-        old = order < count
-        kept = torch.where(old, order, 0)
-        new = torch.where(old, 0, order - count)
-        chosen = torch.where(old[..., None, None], self.maps[rows, kept], maps.movedim(1, 0)[rows, new])
-        return Examples(all_peaks.gather(1, order), all_images.gather(1, order), chosen)
+def top_examples(collected: Collected, count: int) -> Examples:
+    """Return the ``count`` images with each unit's highest peaks; of equal ones the earlier image."""
+    firing, units = collected.firing, len(collected.layer.units)
+    peaks = torch.full((units, count), -torch.inf)
+    images = torch.full((units, count), -1, dtype=torch.int64)
+    maps = torch.zeros(units, count, *firing.grid)
+    height = firing.maps.max((1, 2), initial=-np.inf)
+    order = np.lexsort((firing.image, -height, firing.unit))
+    place = np.arange(len(order)) - firing.indptr(units)[firing.unit]  # within the unit; the order keeps units together
+    chosen, place = order[place < count], place[place < count]
+    at = firing.unit[chosen], place
+    peaks[at], images[at] = torch.from_numpy(height[chosen]), torch.from_numpy(firing.image[chosen])
+    maps[at] = torch.from_numpy(firing.maps[chosen])
+    return Examples(peaks, images, maps)
 
 
-def layer_maps(job: Job, start: int = 0) -> Iterator[tuple[range, Tensor]]:
-    """Yield ``(indices, maps float32 (b, u, h, w))`` of the layer over the probe set, on the model's device."""
-    subject = job.subject
-    batches = stream(job.probe.images, subject.transform, batch_size=job.batch_size, workers=job.workers, start=start)
-    whole = torch.from_numpy(job.units).to(subject.device)
-    for indices, tensor in batches:
-        with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [job.layer], clone=True) as tap:
-            with naming_errors(tensor):
-                subject.model(subject.placed(tensor))
-            maps = as_maps(tap[job.layer], job.layer)
-        yield indices, maps[:, whole].float()
-
-
-def as_maps(output: Tensor, layer: str) -> Tensor:
-    """Return a layer's output as ``(b, u, h, w)``: maps as they are, vectors ``(b, u)`` as maps of one place.
+def refuse_infinite(collected: Collected) -> None:
+    """Refuse units with infinite values, which have no order to speak of.
 
     Raises
     ------
     ModelError
-        Another shape, such as tokens ``(b, n, c)``.
+        The first such unit.
     """
-    if output.ndim == 4:
-        return output
-    if output.ndim == 2:
-        return output[:, :, None, None]
-    raise ModelError(
-        f"layer {layer!r} gives {tuple(output.shape)}: units need maps (b, units, h, w) or vectors (b, units)"
-    )
-
-
-@dataclass
-class _Kept:
-    """Maps that may still lie above the final threshold, by batch; ``None`` once they took too much memory."""
-
-    budget: int
-    pieces: list[tuple[Tensor, Tensor, Tensor]] | None
-    """(image, unit, map) of the pairs that were above the bound when they came."""
-    size: int = 0
-
-    def add(self, first: int, maps: Tensor, bound: Tensor) -> None:
-        if self.pieces is None:
-            return
-        # An upsampled value never exceeds its corners (`counts.upsample`), so nothing else can become active.
-        image, unit = (maps.amax((2, 3)) > bound).nonzero(as_tuple=True)
-        piece = (image.cpu() + first, unit.cpu(), maps[image, unit].cpu())
-        self.pieces.append(piece)
-        self.size += piece[2].numel() * 4 + len(unit) * 16
-        if self.size > self.budget:
-            self._prune(bound.cpu())
-
-    def _prune(self, bound: Tensor) -> None:
-        kept = []
-        for image, unit, maps in self.pieces or []:
-            stay = maps.amax((1, 2)) > bound[unit]
-            kept.append((image[stay], unit[stay], maps[stay]))
-        self.size = sum(piece[2].numel() * 4 + len(piece[1]) * 16 for piece in kept)
-        # Nearly full again means that every batch would be pruned: a second pass is cheaper.
-        self.pieces = kept if self.size < 0.8 * self.budget else None
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        if not self.pieces:
-            return {"gave_up": np.array(self.pieces is None)}
-        image, unit, maps = (torch.cat(part).numpy() for part in zip(*self.pieces, strict=True))
-        return {"gave_up": np.array(False), "kept_image": image, "kept_unit": unit, "kept_maps": maps}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        if bool(state["gave_up"]):
-            self.pieces = None
-        elif "kept_image" in state:
-            image, unit, maps = (torch.from_numpy(state[f"kept_{name}"]) for name in ("image", "unit", "maps"))
-            self.pieces = [(image, unit, maps)]
-            self.size = maps.numel() * 4 + len(unit) * 16
-
-
-def collect_thresholds(job: Job) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]] | None]:
-    """First pass: exact thresholds float32 ``(u,)`` on the CPU, and the kept maps, or None if they were too many."""
-    units, total = len(job.units), len(job.probe)
-    top = TopValues(units, job.quantile, total * job.grid[0] * job.grid[1], job.subject.device)
-    kept = _Kept(job.keep_bytes, [])
-    done = 0
-    if (state := job.checkpoint.load("thresholds")) is not None:
-        top.restore(state)
-        kept.restore(state)
-        done = int(state["done"])
-    for indices, maps in layer_maps(job, done):
-        if maps.shape[2:] != job.grid:
-            raise InputError(f"maps of {tuple(maps.shape[2:])} after {job.grid}: use one input size")
-        top.update(maps)
-        kept.add(indices.start, maps, top.bound())
-        done += len(indices)
-        job.progress("units", done, total)
-        if job.checkpoint.due("thresholds"):
-            job.checkpoint.save("thresholds", {**top.state(), **kept.state(), "done": np.array(done)})
-    return top.threshold().cpu(), kept.pieces
-
-
-def count_active(
-    job: Job,
-    thresholds: Tensor,
-    index: CellIndex,
-    pieces: list[tuple[Tensor, Tensor, Tensor]] | None,
-    examples: int,
-) -> tuple[UnitCounts, Examples]:
-    """Count active pixels per unit and cell, from kept maps or in a second pass, and find the top images."""
-    units, total = len(job.units), len(job.probe)
-    counts = CountAccumulator(units, len(index.cells))
-    best = Examples.empty(units, examples, job.grid)
-    here = thresholds.to(job.subject.device)
-    batches = layer_maps(job) if pieces is None else _from_kept(pieces, job, units)
-    for indices, maps in batches:
-        ids = np.stack([index.cell_ids(image) for image in indices])
-        counts.add(maps, here.to(maps.device), ids)
-        best = best.updated(indices, maps.cpu(), thresholds)
-        job.progress("counts", indices.stop, total)
-    return counts.finish(), best
-
-
-def _from_kept(pieces: list[tuple[Tensor, Tensor, Tensor]], job: Job, units: int) -> Iterator[tuple[range, Tensor]]:
-    """Yield kept maps as dense batches; what was not kept is -inf, which is active nowhere."""
-    if not pieces:
-        return
-    image, unit, maps = (torch.cat(part) for part in zip(*pieces, strict=True))
-    for start in range(0, len(job.probe), job.batch_size):
-        stop = min(start + job.batch_size, len(job.probe))
-        low, high = np.searchsorted(image.numpy(), [start, stop])
-        dense = torch.full((stop - start, units, *job.grid), -torch.inf)
-        dense[image[low:high] - start, unit[low:high]] = maps[low:high]
-        yield range(start, stop), dense.to(job.subject.device)
+    wrong = ~np.isfinite(collected.thresholds) | np.isposinf(collected.peaks)
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise ModelError(
+            f"unit {collected.layer.units[place]} has the threshold {collected.thresholds[place]:g} or infinite"
+            " activations: check the weights and the precision, or give a smaller quantile"
+        )

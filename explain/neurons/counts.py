@@ -19,15 +19,19 @@ from torch import Tensor
 from explain.errors import InputError
 from explain.neurons.cells import Cells, formula_cells
 from explain.neurons.formula import Formula
+from explain.neurons.upsampling import Axes, Upsampling, upsample
 
 __all__ = [
     "CountAccumulator",
     "UnitCounts",
     "active_masks",
     "count_units",
+    "from_keys",
     "intersections",
     "iou",
     "merge_counts",
+    "stack_counts",
+    "sum_keys",
     "unit_counts",
     "upsample",
 ]
@@ -72,7 +76,7 @@ class UnitCounts:
     def mapped(self, numbers: Ints, cells: int) -> UnitCounts:
         """Return the counts with cell m renamed to ``numbers[m]`` (see `cell_map`), of ``cells`` in all."""
         keys = self._units() * cells + numbers[self.cells]
-        return _from_keys(keys, self.counts, len(self), cells)
+        return from_keys(keys, self.counts, len(self), cells)
 
     def _units(self) -> Ints:
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
@@ -98,7 +102,15 @@ def unit_counts(dense: NDArray[Any]) -> UnitCounts:
     """Return the sparse form of a dense table of whole numbers ``(U, M)``."""
     rows, columns = np.nonzero(dense)
     keys = rows.astype(np.int64) * dense.shape[1] + columns
-    return _from_keys(keys, dense[rows, columns].astype(np.int64), len(dense), dense.shape[1])
+    return from_keys(keys, dense[rows, columns].astype(np.int64), len(dense), dense.shape[1])
+
+
+def stack_counts(parts: Sequence[UnitCounts]) -> UnitCounts:
+    """Return the counts of several groups of units, one group after the other, on the same cells."""
+    sizes = [np.diff(part.indptr) for part in parts]
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(sizes))])
+    cells, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("cells", "counts"))
+    return UnitCounts(indptr.astype(np.int64), cells, counts)
 
 
 def merge_counts(parts: Sequence[UnitCounts], cells: int) -> UnitCounts:
@@ -112,17 +124,18 @@ def merge_counts(parts: Sequence[UnitCounts], cells: int) -> UnitCounts:
     if len({len(part) for part in parts}) != 1:
         raise InputError(f"counts of {[len(part) for part in parts]} units cannot be merged")
     keys = np.concatenate([part._units() * cells + part.cells for part in parts])
-    return _from_keys(keys, np.concatenate([part.counts for part in parts]), len(parts[0]), cells)
+    return from_keys(keys, np.concatenate([part.counts for part in parts]), len(parts[0]), cells)
 
 
-def _from_keys(keys: Ints, counts: Ints, units: int, cells: int) -> UnitCounts:
-    """Sum counts of equal keys ``unit * cells + cell``."""
-    keys, counts = _summed(keys, counts)
+def from_keys(keys: Ints, counts: Ints, units: int, cells: int) -> UnitCounts:
+    """Return the sums of ``counts`` with equal ``keys = unit * cells + cell``, in any order."""
+    keys, counts = sum_keys(keys, counts)
     indptr = np.searchsorted(keys, np.arange(units + 1, dtype=np.int64) * cells)
     return UnitCounts(indptr.astype(np.int64), keys % max(cells, 1), counts)
 
 
-def _summed(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
+def sum_keys(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct keys, ascending, and the sum of the counts of each."""
     if not len(keys):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     order = np.argsort(keys, kind="stable")
@@ -156,13 +169,13 @@ class CountAccumulator:
         """Return the sum so far; more batches may follow."""
         self._settle()
         keys, counts = self._pieces[0]
-        return _from_keys(keys, counts, self.units, self.cells)
+        return from_keys(keys, counts, self.units, self.cells)
 
     def _settle(self) -> None:
         none = np.zeros(0, np.int64)
         pieces = self._pieces or [(none, none)]
         keys, counts = (np.concatenate(part) for part in zip(*pieces, strict=True))
-        self._pieces = [_summed(keys, counts)]
+        self._pieces = [sum_keys(keys, counts)]
         self._settled, self._waiting = len(self._pieces[0][0]), 0
 
 
@@ -191,11 +204,16 @@ def count_units(maps: Tensor, thresholds: Tensor, cell_ids: NDArray[np.int64] | 
 
 
 def active_masks(
-    maps: Tensor, thresholds: Tensor, size: tuple[int, int], *, budget: int | None = None
+    maps: Tensor,
+    thresholds: Tensor,
+    size: tuple[int, int],
+    *,
+    upsampling: Upsampling | Axes = "bilinear",
+    budget: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield ``(image (p,), unit (p,), mask bool (p, H, W))`` for the maps that are active somewhere.
 
-    A bilinear value never exceeds its corners, so only maps whose largest value is above the threshold are
+    An upsampled value never exceeds what it is made of, so only maps whose largest value is above the threshold are
     upsampled. Pairs come by image, then unit; ``budget`` limits the upsampled values held at one time.
     """
     _check_maps(maps, thresholds)
@@ -206,31 +224,7 @@ def active_masks(
     step = max(1, budget // (size[0] * size[1]))
     for begin in range(0, len(images), step):
         image, unit = images[begin : begin + step], units[begin : begin + step]
-        yield image, unit, upsample(maps[image, unit], size) > limits[unit][:, None, None]
-
-
-def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return float32 maps ``(p, h, w)`` at ``(H, W)``: bilinear, ``align_corners=False``.
-
-    `torch.nn.functional.interpolate` rounds differently with the number of channels, the memory format and
-    the device, and may exceed the corners. Thresholds are values of the maps, so such a last bit decides over
-    pixels. Here a value is ``near + (far - near) * t`` with t at most one half, which stays between its
-    corners and is the same bits in any batch and on any device.
-    """
-    for axis in (2, 1):
-        near, far, share = (part.to(maps.device) for part in _taps(maps.shape[axis], size[axis - 1]))
-        low = maps.index_select(axis, near)
-        maps = maps.index_select(axis, far).sub_(low).mul_(share if axis == 2 else share[:, None]).add_(low)
-    return maps
-
-
-def _taps(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the nearer and the farther source of each new position, and the farther one's share (≤ ½)."""
-    place = ((torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5).clamp(0, old - 1)
-    near = place.round()
-    share = (place - near).abs()
-    far = near + torch.sign(place - near)  # the same as near where the share is 0, so that infinities do no harm
-    return near.long(), far.long(), share.float()
+        yield image, unit, upsample(maps[image, unit], size, upsampling) > limits[unit][:, None, None]
 
 
 def _count_pieces(

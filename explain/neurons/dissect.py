@@ -7,26 +7,32 @@ formulas of several concepts. IoU is over all counted pixels of the probe set; p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from explain.data import as_probe
-from explain.errors import DataError, InputError, ModelError
+from explain.distributed import ALONE, World
+from explain.errors import DataError, InputError
 from explain.nets.inputs import stream
-from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.subject import Subject, as_subject
-from explain.nets.tap import Tap, check_layer
 from explain.nets.trace import trace
 from explain.neurons.cells import CellBuilder, CellIndex
-from explain.neurons.collect import Examples, Job, Progress, as_maps, collect_thresholds, count_active
+from explain.neurons.collect import Job, Progress, collect_units, refuse_infinite, top_examples
+from explain.neurons.counts import UnitCounts, stack_counts
+from explain.neurons.evidence.gathering import Asked, Evidence, gather, held_out_images, with_q_values
+from explain.neurons.evidence.parts import Measured, count_images, image_pixels
+from explain.neurons.finding import Finder, How, chosen_search, find
+from explain.neurons.firing import count_firing
+from explain.neurons.formula import leaves
+from explain.neurons.kinds import kind_of
 from explain.neurons.results import NeuronRun, UnitExplanation, Units
-from explain.neurons.search import SearchResult, beam_search, ceiling
-from explain.neurons.thresholds import rank
+from explain.neurons.search import Compat, SearchResult, ceiling
+from explain.neurons.units import UnitLayer, find_layers
 from explain.runs import Checkpoint
 from explain.types import ProbeSet
 
@@ -39,12 +45,21 @@ def dissect(
     probe: Any = "scenes",
     *,
     length: int = 3,
-    search: str = "auto",
+    search: How = "auto",
     beam: int = 5,
     quantile: float = 0.005,
     device: str | torch.device | None = None,
     resolution: tuple[int, int] = (112, 112),
     min_pixels: int = 0,
+    penalty: float = 1.0,
+    limit_concepts: int | None = None,
+    or_not: bool = False,
+    compat: Compat | None = None,
+    held_out: float | None = None,
+    split_column: str | None = None,
+    shuffles: int = 999,
+    draws: int = 1000,
+    seed: int = 0,
     units: Sequence[int] | range | None = None,
     examples: int = 4,
     batch_size: int = 32,
@@ -52,6 +67,7 @@ def dissect(
     limit: int | None = None,
     keep_bytes: int = 1 << 29,
     checkpoint: Checkpoint | None = None,
+    world: World = ALONE,
     progress: Progress | None = None,
 ) -> NeuronRun:
     """Explain every unit of a layer by a logical formula of concepts.
@@ -65,13 +81,24 @@ def dissect(
     length
         Concepts per formula at most; 1 is network dissection.
     search
-        ``"beam"``, or ``"auto"`` (beam).
+        ``"beam"``; ``"optimal"``, with a proof up to three concepts; ``"auto"``: optimal up to three concepts where
+        that takes less than a minute, else beam. Each unit says which found its formula.
     quantile
         A unit is active above the (k+1)-th largest of its n low-resolution values, ``k = ceil(quantile * n)``.
     resolution
         Pixels at which units and labels are compared: maps bilinear, labels nearest.
     min_pixels
         Concepts with fewer pixels are left out of formulas.
+    penalty, limit_concepts, or_not, compat
+        ``penalty, limit, or_not, compat`` of `explain.neurons.search.beam_search`; with search by beam.
+    held_out, split_column
+        Search on part of the images and score on the rest: a share of them drawn by ``seed``, or the images for which a
+        column of the probe set says other than train. Where neither is given the search uses all images, and the
+        held-out IoU comes from two searches on either half, each scored on the other.
+    shuffles
+        Searches over shuffled images per unit, for p-values; 0: none. See `explain.neurons.evidence.chance`.
+    draws
+        Resamplings of the images, for intervals; 0: none. See `explain.neurons.evidence.resampling`.
     units
         Channel numbers; all where None.
     examples
@@ -84,49 +111,54 @@ def dissect(
     ModelError, InputError, DataError
         Unknown layers, options out of range, probe sets that do not fit.
     """
-    if search not in ("auto", "beam"):
-        raise InputError(f"unknown search {search!r}: use 'auto' or 'beam'")
-    for name, value in (("length", length), ("beam", beam), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name}={value}: give at least 1")
+    finder = Finder(length, beam, search, penalty, limit_concepts, min_pixels, or_not, compat)
+    asked = Asked(held_out, split_column, shuffles, draws, seed)
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: give at least 1")
     subject = _squashing(as_subject(model), probe_set := _opened(probe, limit))
     if device is not None:
         subject.to(device)
     tell = progress or (lambda stage, done, total: None)
-    layer, channels, grid, before = _layer(subject, probe_set, layer)
-    chosen = _units(units, channels)
-    k = rank(quantile, len(probe_set) * grid[0] * grid[1])
+    unit_layer, before = _layer(subject, probe_set, layer, units)
+    layer, chosen, grid = unit_layer.layer, unit_layer.units, unit_layer.grid
     index = _index(probe_set, resolution, tell)
     job = Job(
         subject,
         probe_set,
-        layer,
-        chosen,
-        grid,
+        (unit_layer,),
         quantile,
         batch_size,
         workers,
         keep_bytes,
-        checkpoint or Checkpoint(),
-        tell,
+        checkpoint=checkpoint or Checkpoint(),
+        progress=tell,
     )
-    thresholds, pieces = collect_thresholds(job)
-    counts, best = count_active(job, thresholds, index, pieces, examples)
-    _refuse_infinite(chosen, thresholds, best)
-    tell("search", 0, len(chosen))
-    found = beam_search(
-        index.cells,
-        counts,
-        length=length,
-        beam=beam,
-        min_pixels=min_pixels,
-        progress=lambda done, total: tell("search", done, total),
+    (collected,) = collect_units(job, world)
+    refuse_infinite(collected)
+    best = top_examples(collected, examples)
+    held = held_out_images(asked, probe_set)
+    # By all units of the layer, so that runs over some of them choose alike.
+    finder = replace(finder, search=chosen_search(finder, len(index.cells.concepts), unit_layer.total))
+    own = world.share(len(chosen), 1)
+    measured = Measured(
+        index, collected.firing.select(own), collected.thresholds[own.start : own.stop], image_pixels(index)
     )
-    limits = ceiling(index.cells, counts)
+    parts = world.gather(
+        _search_units(measured, finder, asked, held, chosen[own.start : own.stop], subject, checkpoint, world, tell)
+    )
+    evidence = with_q_values([row for part in parts for row in part.evidence])
+    counts = stack_counts([part.counts for part in parts])
     categories = {concept.name: concept.category for concept in index.cells.concepts}
     explained = tuple(
-        _explanation(int(unit), result, float(threshold), float(limit_), categories)
-        for unit, result, threshold, limit_ in zip(chosen, found, thresholds, limits, strict=True)
+        _explanation(unit, result, threshold, limit_, categories, row)
+        for unit, result, threshold, limit_, row in zip(
+            chosen.tolist(),
+            (row for part in parts for row in part.found),
+            collected.thresholds.tolist(),
+            (row for part in parts for row in part.ceilings),
+            evidence,
+            strict=True,
+        )
     )
     return NeuronRun(
         units=Units(explained),
@@ -136,17 +168,70 @@ def dissect(
         grid=grid,
         resolution=resolution,
         quantile=quantile,
-        k=k,
+        k=collected.k,
         length=length,
         beam=beam,
-        search="beam",
+        search=finder.search,
         min_pixels=min_pixels,
-        passes=1 if pieces is not None else 2,
+        finder=finder,
+        asked=asked,
+        passes=collected.passes,
         before=before,
         index=index,
         counts=counts,
         examples=best,
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one process found of its units."""
+
+    found: list[SearchResult]
+    ceilings: list[float]
+    evidence: tuple[Evidence, ...]
+    counts: UnitCounts
+    """Of all images."""
+
+
+def _search_units(
+    measured: Measured,
+    finder: Finder,
+    asked: Asked,
+    held: NDArray[np.bool_] | None,
+    numbers: NDArray[np.int64],
+    subject: Subject,
+    checkpoint: Checkpoint | None,
+    world: World,
+    tell: Progress,
+) -> _Part:
+    counts = count_firing(
+        measured.firing,
+        measured.thresholds,
+        measured.index,
+        units=measured.units,
+        device=subject.device,
+        progress=lambda done, total: tell("counts", done, total),
+    )
+    cells, searched = (measured.index.cells, counts) if held is None else count_images(measured, ~held)
+    tell("search", 0, len(numbers))
+    found = find(
+        finder, cells, searched, device=subject.device, progress=lambda done, total: tell("search", done, total)
+    )
+    evidence = gather(
+        measured,
+        cells,
+        searched,
+        found,
+        finder,
+        asked,
+        held_out=held,
+        numbers=numbers,
+        checkpoint=checkpoint,
+        world=world,
+        progress=tell,
+    )
+    return _Part(found, ceiling(cells, searched).tolist(), evidence, counts)
 
 
 def _opened(probe: Any, limit: int | None) -> ProbeSet:
@@ -177,29 +262,21 @@ def _squashing(subject: Subject, probe: ProbeSet) -> Subject:
     return replace(subject, transform=replace(known, crop_from=None))
 
 
-def _layer(subject: Subject, probe: ProbeSet, layer: str | None) -> tuple[str, int, tuple[int, int], str | None]:
-    """Return the layer's name, units and grid from the first image, and the layer before its activation if known."""
+def _layer(
+    subject: Subject, probe: ProbeSet, layer: str | None, units: Sequence[int] | range | None
+) -> tuple[UnitLayer, str | None]:
+    """Return the units from the first image, and the layer before their activation if it is known."""
     _, first = next(stream(probe.images[:1], subject.transform, batch_size=1))
     first = subject.placed(first)
+    before = None
     if layer is None:
         traced = trace(subject.model, first)
         _, channels, height, width = traced.map.shape
         alike = [name for name, shape in traced.candidates if shape == (channels, height, width)]
         others = [name for name in alike if name not in traced.owners]
-        return traced.layer, channels, (height, width), others[-1] if others else None
-    check_layer(subject.model, layer)
-    with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, [layer]) as tap:
-        with naming_errors(first):
-            subject.model(first)
-        _, channels, height, width = as_maps(tap[layer], layer).shape
-    return layer, channels, (height, width), None
-
-
-def _units(units: Sequence[int] | range | None, channels: int) -> NDArray[np.int64]:
-    chosen = np.arange(channels) if units is None else np.asarray(list(units), dtype=np.int64)
-    if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= channels or len(set(chosen.tolist())) != len(chosen):
-        raise InputError(f"units {units}: the layer has units 0 to {channels - 1}; give each at most once")
-    return np.sort(chosen)
+        layer, before = traced.layer, others[-1] if others else None
+    (found,) = find_layers(subject, first, [layer], units=units)
+    return found, before
 
 
 def _index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> CellIndex:
@@ -212,21 +289,9 @@ def _index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> Cell
     return builder.finish()
 
 
-def _refuse_infinite(units: NDArray[np.int64], thresholds: Tensor, best: Examples) -> None:
-    wrong = ~thresholds.isfinite() | (best.peaks == torch.inf).any(1)
-    if bool(wrong.any()):
-        place = int(wrong.nonzero()[0])
-        raise ModelError(
-            f"unit {units[place]} has the threshold {float(thresholds[place])} or infinite activations:"
-            " check the weights and the precision, or give a smaller quantile"
-        )
-
-
 def _explanation(
-    unit: int, result: SearchResult, threshold: float, limit: float, categories: dict[str, str]
+    unit: int, result: SearchResult, threshold: float, limit: float, categories: dict[str, str], evidence: Evidence
 ) -> UnitExplanation:
-    from explain.neurons.formula import leaves
-
     label = str(result.by_length[0].formula) if result.by_length else None
     named = {categories[leaf] for leaf in leaves(result.formula)} if result.formula is not None else set()
     single = next(iter(leaves(result.by_length[0].formula))) if result.by_length else ""
@@ -241,10 +306,13 @@ def _explanation(
         precision=result.intersection / result.pixels if result.pixels else 0.0,
         recall=result.intersection / result.active if result.active else 0.0,
         ceiling=limit,
-        search="beam",
+        search=result.search,
+        bound=result.bound,
+        kind=kind_of(result.formula, categories),
         label=single if label is not None else None,
         score=result.by_length[0].iou if result.by_length else 0.0,
         label_category=categories.get(single, ""),
         best_by_length=tuple((most, str(row.formula), row.iou) for most, row in enumerate(result.by_length, 1)),
         runners_up=tuple((str(row.formula), row.iou, row.length) for row in result.beam[1:]),
+        evidence=evidence,
     )

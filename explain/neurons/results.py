@@ -15,12 +15,18 @@ from explain.nets.subject import Subject
 from explain.neurons.cells import CellIndex
 from explain.neurons.collect import Examples
 from explain.neurons.counts import UnitCounts
+from explain.neurons.evidence.gathering import Asked, Evidence
+from explain.neurons.finding import Finder
+from explain.neurons.kinds import Kind, shares
 from explain.types import ProbeSet
 
 __all__ = ["NeuronRun", "UnitExplanation", "Units"]
 
 INTERPRETABLE = 0.04
 """Bau et al. (2017), section 2.3: a unit detects a concept where their IoU is above this."""
+
+ALPHA = 0.05
+"""False discovery rate at which units are counted as above chance."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class UnitExplanation:
     ceiling: float
     """Best IoU that any formula of any length over these concepts could reach."""
     search: str
+    """``"beam"`` or ``"optimal"``: what found the formula."""
+    bound: float | None
+    """No formula of this length and grammar has a higher IoU; None where that is not known."""
+    kind: Kind
+    """See `explain.neurons.kinds`."""
     label: str | None
     """The best single concept (network dissection), with ``score``, its IoU."""
     score: float
@@ -53,6 +64,17 @@ class UnitExplanation:
     """(l, formula, IoU): the best with at most l concepts; the IoU never falls with l."""
     runners_up: tuple[tuple[str, float, int], ...]
     """(formula, IoU, length) of the rest of the beam."""
+    evidence: Evidence | None = None
+
+    @property
+    def certified(self) -> bool:
+        """True where no formula of this length and grammar is better."""
+        return self.bound is not None and self.bound <= self.iou
+
+    @property
+    def gap(self) -> float | None:
+        """How much higher the IoU could be at most; 0 where certified."""
+        return None if self.bound is None else max(0.0, self.bound - self.iou)
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,8 @@ class NeuronRun:
     beam: int = 5
     search: str = "beam"
     min_pixels: int = 0
+    finder: Finder = field(default_factory=Finder)
+    asked: Asked = field(default_factory=Asked)
     passes: int = 1
     before: str | None = None
     """The last other layer with the same maps' shape, where it is known: before the activation."""
@@ -116,8 +140,21 @@ class NeuronRun:
             "unique_concepts": len({unit.label for unit in detectors}),
             "mean_iou": float(np.mean([unit.iou for unit in self.units])),
             "mean_score": float(np.mean([unit.score for unit in self.units])),
+            "kinds": shares(unit.kind for unit in self.units),
+            "certified": sum(unit.certified for unit in self.units),
+            **self._evidence_summary(),
             "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
         }
+
+    def _evidence_summary(self) -> dict[str, Any]:
+        rows = [unit.evidence for unit in self.units if unit.evidence is not None]
+        if not rows:
+            return {}
+        found: dict[str, Any] = {"mean_iou_heldout": float(np.mean([row.iou_heldout for row in rows]))}
+        q_values = [row.q_value for row in rows if row.q_value is not None]
+        if q_values:
+            found["above_chance"] = sum(value <= ALPHA for value in q_values)
+        return found
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from explain.nets.inputs import read_image
 from explain.neurons.cells import formula_cells, save_cells
 from explain.neurons.counts import active_masks
 from explain.neurons.formula import parse
-from explain.neurons.results import NeuronRun
+from explain.neurons.results import NeuronRun, UnitExplanation
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
 __all__ = ["neuron_config", "save_run", "write_run"]
@@ -26,6 +27,18 @@ COLUMNS = (
     "unit,formula,iou,length,category,threshold,active,precision,recall,iou_heldout,p_value,bound,gap,ceiling,"
     "certified,search,label,score"
 ).split(",")
+EVIDENCE = (
+    "heldout_length",
+    "stability",
+    "f1",
+    "correlation",
+    "q_value",
+    "chance_mean",
+    "chance_95",
+    "low",
+    "high",
+    "win_probability",
+)
 
 
 def neuron_config(run: NeuronRun) -> dict[str, Any]:
@@ -39,6 +52,11 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
         "search": run.search,
         "resolution": list(run.resolution),
         "min_pixels": run.min_pixels,
+        "penalty": run.finder.penalty,
+        "limit_concepts": run.finder.limit,
+        "or_not": run.finder.or_not,
+        "compat": run.finder.compat,
+        **asdict(run.asked),
     }
 
 
@@ -112,6 +130,7 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
         },
     )
     _write_csv(run, folder / "units.csv")
+    _write_evidence(run, folder / "evidence.csv")
     write_json(folder / "manifest.json", manifest)
 
 
@@ -138,6 +157,11 @@ def _units(run: NeuronRun, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "recall": unit.recall,
             "ceiling": unit.ceiling,
             "search": unit.search,
+            "bound": unit.bound,
+            "gap": unit.gap,
+            "certified": unit.certified,
+            "kind": unit.kind,
+            "evidence": asdict(unit.evidence) if unit.evidence is not None else None,
             "label": unit.label,
             "score": unit.score,
             "label_category": unit.label_category,
@@ -203,21 +227,42 @@ def _write_csv(run: NeuronRun, path: Path) -> None:
         writer = csv.DictWriter(handle, COLUMNS)
         writer.writeheader()
         for unit in run.units:
-            writer.writerow(
-                {
-                    "unit": unit.unit,
-                    "formula": unit.formula or "",
-                    "iou": repr(unit.iou),
-                    "length": unit.length,
-                    "category": unit.category,
-                    "threshold": repr(unit.threshold),
-                    "active": unit.active,
-                    "precision": repr(unit.precision),
-                    "recall": repr(unit.recall),
-                    "ceiling": repr(unit.ceiling),
-                    "certified": False,
-                    "search": unit.search,
-                    "label": unit.label or "",
-                    "score": repr(unit.score),
-                }
-            )
+            writer.writerow(_csv_row(unit))
+
+
+def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
+    evidence = unit.evidence
+    return {
+        "unit": unit.unit,
+        "formula": unit.formula or "",
+        "iou": repr(unit.iou),
+        "length": unit.length,
+        "category": unit.category,
+        "threshold": repr(unit.threshold),
+        "active": unit.active,
+        "precision": repr(unit.precision),
+        "recall": repr(unit.recall),
+        "iou_heldout": _number(evidence.iou_heldout if evidence else None),
+        "p_value": _number(evidence.p_value if evidence else None),
+        "bound": _number(unit.bound),
+        "gap": _number(unit.gap),
+        "ceiling": repr(unit.ceiling),
+        "certified": unit.certified,
+        "search": unit.search,
+        "label": unit.label or "",
+        "score": repr(unit.score),
+    }
+
+
+def _write_evidence(run: NeuronRun, path: Path) -> None:
+    """Write ``evidence.csv``: a line per unit, empty where something was not asked for."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["unit", "kind", *EVIDENCE])
+        for unit in run.units:
+            values = [getattr(unit.evidence, name) if unit.evidence else None for name in EVIDENCE]
+            writer.writerow([unit.unit, unit.kind, *(_number(value) for value in values)])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)

@@ -1,18 +1,21 @@
 """Beam search for the formula that best explains a unit, for many units at once.
 
-Formulas grow from the left, ``((c1 op c2) op c3) …`` with OR, AND and AND NOT, as in Mu & Andreas (2020).
-The score is the IoU over all pixels. Other than theirs, the beam holds each set of pixels once: a formula
-that selects the same cells as one before it, or as its own beginning, or no active pixel, takes no slot.
+Formulas grow from the left, ``((c1 op c2) op c3) …`` with OR, AND and AND NOT, as in Mu & Andreas (2020), section 3.
+The score is the IoU over all pixels. Other than theirs, the beam holds each set of pixels once: a formula that selects
+the same cells as one before it, or as its own beginning, or no active pixel, takes no slot. Their code's behaviour is
+there by name: ``compat="compexp"``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
+import torch
 from numba import config
 from numpy.typing import NDArray
 
@@ -22,18 +25,23 @@ from explain.neurons._beam import (
     HEAD,
     LENGTH,
     OR,
+    OR_NOT,
     PIXELS,
+    ROWS,
     SHARED,
-    Table,
+    Rules,
     Work,
-    fill_tables,
     search_units,
 )
+from explain.neurons._table import Table, contiguous, table_of
 from explain.neurons.cells import Cells
 from explain.neurons.counts import UnitCounts
 from explain.neurons.formula import And, Formula, Leaf, Not, Or
 
-__all__ = ["Scored", "SearchResult", "beam_search", "ceiling"]
+__all__ = ["Backend", "Compat", "Scored", "SearchResult", "beam_search", "ceiling", "check_search", "threads"]
+
+Compat = Literal["compexp"]
+Backend = Literal["auto", "numba", "torch"]
 
 _CHUNK = 32  # units searched between two reports of progress
 
@@ -50,23 +58,84 @@ class Scored:
     """Active pixels where the formula holds."""
     pixels: int
     """Pixels where the formula holds."""
+    text: str = field(default="", compare=False)
+    """The formula as it grew, in full parentheses: ``((a OR b) AND (NOT c))``, the published code's way."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SearchResult:
     """What the search found for one unit; ``formula`` is None where nothing overlaps with the unit."""
 
-    formula: Formula | None
     iou: float
     length: int
     active: int
     """Active pixels of the unit."""
     intersection: int
     pixels: int
-    by_length: tuple[Scored, ...]
-    """``by_length[l - 1]``: the best formula with at most l leaves; its IoU never falls with l."""
-    beam: tuple[Scored, ...]
-    """The final beam, best first; all of them select different pixels."""
+    search: str
+    """``"beam"``, ``"optimal"`` or ``"anytime"``: what found it."""
+    bound: float | None
+    """No formula of the grammar and length has a higher IoU; None where that was not asked for."""
+    rows: NDArray[np.int64] = field(repr=False)
+    """The final beam and the best by length, as the compiled code writes them."""
+    names: tuple[Leaf, ...] = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SearchResult):
+            return NotImplemented
+        facts = [(one.active, one.bound, one.search, one.names) for one in (self, other)]
+        return bool(facts[0] == facts[1] and np.array_equal(self.rows, other.rows))
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+
+    @property
+    def certified(self) -> bool:
+        """True where the formula is proven to be the best of its grammar and length."""
+        return self.bound is not None and self.bound <= self.iou
+
+    @property
+    def gap(self) -> float | None:
+        """How much higher the IoU could be at most; 0 where certified."""
+        return None if self.bound is None else max(0.0, self.bound - self.iou)
+
+    @cached_property
+    def formula(self) -> Formula | None:
+        """The best formula."""
+        return self.beam[0].formula if self.beam else None
+
+    @cached_property
+    def beam(self) -> tuple[Scored, ...]:
+        """The final beam, best first; all of them select different pixels (not so with ``compat``)."""
+        return tuple(self._scored(row) for row in self.rows[: self._width] if row[LENGTH])
+
+    @cached_property
+    def by_length(self) -> tuple[Scored, ...]:
+        """``by_length[l - 1]``: the best formula with at most l leaves; its IoU never falls with l."""
+        return tuple(self._scored(row) for row in self.rows[self._width :] if row[LENGTH])
+
+    @property
+    def _width(self) -> int:
+        return len(self.rows) - (int(self.rows.shape[1]) - HEAD) // 2
+
+    def _scored(self, row: NDArray[np.int64]) -> Scored:
+        numbers = row.tolist()
+        size, shared, pixels = numbers[LENGTH], numbers[SHARED], numbers[PIXELS]
+        concepts, ops = numbers[HEAD : HEAD + size], numbers[(HEAD + len(numbers)) // 2 :][:size]
+        formula, text = _grown(self.names, concepts, ops)
+        return Scored(formula, shared / (self.active + pixels - shared), size, shared, pixels, text)
+
+
+def _grown(names: tuple[Leaf, ...], concepts: list[int], ops: list[int]) -> tuple[Formula, str]:
+    formula: Formula = names[concepts[0]]
+    text = names[concepts[0]].name
+    for op, concept in zip(ops[1:], concepts[1:], strict=True):
+        negated = op in (AND_NOT, OR_NOT)
+        leaf: Formula = Not(names[concept]) if negated else names[concept]
+        kind = Or if op in (OR, OR_NOT) else And
+        formula = kind((*(formula.parts if isinstance(formula, kind) else (formula,)), leaf))
+        right = f"(NOT {names[concept].name})" if negated else names[concept].name
+        text = f"({text} {'OR' if kind is Or else 'AND'} {right})"
+    return formula, text
 
 
 def beam_search(
@@ -75,7 +144,14 @@ def beam_search(
     *,
     length: int = 3,
     beam: int = 5,
+    penalty: float = 1.0,
+    limit: int | None = None,
     min_pixels: int = 0,
+    or_not: bool = False,
+    compat: Compat | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+    backend: Backend = "auto",
+    device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[SearchResult]:
     """Find a good formula for each unit.
@@ -87,11 +163,27 @@ def beam_search(
     length
         At most this many leaves.
     beam
-        How many formulas are kept after each round. Order: higher IoU, then fewer leaves, then order of
-        generation (parents in beam order, concepts in the order of ``cells.concepts``, OR before AND before
-        AND NOT).
+        How many formulas are kept after each round. Order: higher score, then fewer leaves, then order of
+        generation (parents in beam order, concepts in the order of ``cells.concepts``, OR before AND before AND NOT).
+    penalty
+        The score is ``penalty ** (leaves - 1)`` times the IoU; results tell the IoU.
+    limit
+        Extensions use only this many concepts, those of the best IoU of their own; all where None.
     min_pixels
         Concepts with fewer pixels are not used.
+    or_not
+        Also try ``g OR NOT c``.
+    compat
+        ``"compexp"``: the search as Mu & Andreas' released code runs it: formulas that select the same pixels each
+        take a slot, all formulas of the beam are extended again in every round, by all concepts, NOT counts in the
+        length that is penalised, and the score's denominator is 1e-10 larger. The final beam then has the same
+        formulas, order and repeats.
+    allowed
+        bool ``(U, C)``: concepts that may be leaves of the first round; the published code takes those that occur in
+        an image where the unit fires. All where None.
+    backend
+        ``"numba"`` on the processor (with one thread per core), ``"torch"`` on any device, with the same integers.
+        ``"auto"``: torch where ``device`` is a graphics card.
     progress
         Called now and then with the number of units done and in all.
 
@@ -105,30 +197,54 @@ def beam_search(
     InputError
         An option is out of range, or the units do not belong to the cells.
     """
+    check_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
+    if compat not in (None, "compexp"):
+        raise InputError(f"unknown compat {compat!r}: use 'compexp', or None")
+    if not 0 < penalty <= 1:
+        raise InputError(f"penalty {penalty}: give a factor above 0 and at most 1 (1: longer formulas cost nothing)")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit}: give at least 1 concept, or None for all")
+    if backend not in ("auto", "numba", "torch"):
+        raise InputError(f"unknown backend {backend!r}: use 'auto', 'numba' or 'torch'")
+    table = table_of(cells, min_pixels)
+    rules = _make_rules(cells, table, length, penalty, limit, or_not, compat, allowed, len(units))
+    counts = plain_counts(units)
+    output = np.zeros((len(units), beam + length, HEAD + 2 * length), np.int64)
+    place = torch.device(device) if device is not None else torch.device("cpu")
+    if backend == "torch" or (backend == "auto" and place.type != "cpu"):
+        from explain.neurons._torch_beam import search_units_torch
+
+        search_units_torch(table, counts, rules, beam, output, place, progress)
+    else:
+        room = room_of(table, units)
+
+        def run(begin: int, end: int) -> None:
+            search_units(table, make_work(table, room, beam, length), counts, rules, begin, end, output)
+
+        run_chunks(len(units), run, progress)
+    names = tuple(Leaf(cells.concepts[number].name) for number in table.concepts.tolist())
+    return list(results_of(output, units.active, names, beam, "beam"))
+
+
+def check_search(cells: Cells, units: UnitCounts, *, length: int, beam: int, min_pixels: int) -> None:
+    """Raise `InputError` for options out of range, and for units that do not belong to the cells."""
     if length < 1 or beam < 1 or min_pixels < 0:
         raise InputError(
             f"length and beam must be at least 1, min_pixels at least 0; got {length}, {beam}, {min_pixels}"
         )
     if len(units.cells) and not 0 <= units.cells.min() <= units.cells.max() < len(cells):
         raise InputError(f"units name cell {units.cells.max()}, but there are {len(cells)} cells")
-    table = _make_table(cells, min_pixels)
-    output = np.zeros((len(units), beam + length, HEAD + 2 * length), np.int64)
-    counts = (_plain(units.indptr), _plain(units.cells), _plain(units.counts), _plain(units.active))
 
-    def work(begin: int) -> int:
-        end = min(begin + _CHUNK, len(units))
-        search_units(table, _make_work(table, beam, length), counts, begin, end, output)
-        return end - begin
 
-    done = 0
-    # Threads, not numba's own: the compiled code lets go of the lock, and chunks let progress be seen.
-    with ThreadPoolExecutor(_threads()) as pool:
-        for finished in pool.map(work, range(0, len(units), _CHUNK)):
-            done += finished
-            if progress is not None:
-                progress(done, len(units))
-    names = tuple(Leaf(concept.name) for concept in cells.concepts)
-    return [_result(names, output[unit].tolist(), active, beam) for unit, active in enumerate(units.active.tolist())]
+def results_of(
+    output: NDArray[np.int64], active: NDArray[np.int64], names: tuple[Leaf, ...], beam: int, search: str
+) -> Iterator[SearchResult]:
+    """Yield the result of each unit from what the compiled code wrote."""
+    heads = output[:, 0, :HEAD].tolist()
+    for unit, (head, area) in enumerate(zip(heads, active.tolist(), strict=True)):
+        size, shared, pixels = head[LENGTH], head[SHARED], head[PIXELS]
+        iou = shared / (area + pixels - shared) if size else 0.0
+        yield SearchResult(iou, size, area, shared, pixels, search, None, output[unit], names)
 
 
 def ceiling(cells: Cells, units: UnitCounts) -> NDArray[np.float64]:
@@ -147,59 +263,85 @@ def ceiling(cells: Cells, units: UnitCounts) -> NDArray[np.float64]:
     return best
 
 
-def _threads() -> int:
-    # Follows the process's share of the cores, and $NUMBA_NUM_THREADS.
+def threads() -> int:
+    """Return how many threads search at once: the process's share of the cores, or $NUMBA_NUM_THREADS."""
     return int(getattr(config, "NUMBA_NUM_THREADS", 1))
 
 
-def _result(names: tuple[Leaf, ...], rows: list[list[int]], active: int, beam: int) -> SearchResult:
-    scored = [_scored(names, row, active) for row in rows]
-    found = tuple(row for row in scored[:beam] if row is not None)
-    if not found:
-        return SearchResult(None, 0.0, 0, active, 0, 0, (), ())
-    by_length = tuple(row for row in scored[beam:] if row is not None)
-    best = found[0]
-    return SearchResult(best.formula, best.iou, best.length, active, best.intersection, best.pixels, by_length, found)
+def run_chunks(
+    units: int, run: Callable[[int, int], None], progress: Callable[[int, int], None] | None, chunk: int = _CHUNK
+) -> None:
+    """Run compiled code over units ``begin … end - 1`` in threads, and report progress."""
+
+    def work(begin: int) -> int:
+        end = min(begin + chunk, units)
+        run(begin, end)
+        return end - begin
+
+    done = 0
+    # Threads, not numba's own: the compiled code lets go of the lock, and chunks let progress be seen.
+    with ThreadPoolExecutor(threads()) as pool:
+        for finished in pool.map(work, range(0, units, chunk)):
+            done += finished
+            if progress is not None:
+                progress(done, units)
 
 
-def _scored(names: tuple[Leaf, ...], row: list[int], active: int) -> Scored | None:
-    size, shared, pixels = row[LENGTH], row[SHARED], row[PIXELS]
-    if size == 0:
-        return None
-    concepts, ops = row[HEAD : HEAD + size], row[(HEAD + len(row)) // 2 :]
-    formula: Formula = names[concepts[0]]
-    for op, concept in zip(ops[1:size], concepts[1:], strict=True):
-        leaf: Formula = Not(names[concept]) if op == AND_NOT else names[concept]
-        kind = Or if op == OR else And
-        formula = kind((*(formula.parts if isinstance(formula, kind) else (formula,)), leaf))
-    return Scored(formula, shared / (active + pixels - shared), size, shared, pixels)
+def plain_counts(units: UnitCounts) -> tuple[NDArray[np.int64], ...]:
+    """Return ``(indptr, cells, counts, active)`` as compiled code wants them."""
+    return tuple(contiguous(part, np.int64) for part in (units.indptr, units.cells, units.counts, units.active))
 
 
-def _plain(array: NDArray[Any]) -> NDArray[np.int64]:
-    """Return a writable, contiguous int64 array: one type, so that the search is compiled once."""
-    return np.require(array, np.int64, ["C", "W"])
+def _make_rules(
+    cells: Cells,
+    table: Table,
+    length: int,
+    penalty: float,
+    limit: int | None,
+    or_not: bool,
+    compat: Compat | None,
+    allowed: NDArray[np.bool_] | None,
+    units: int,
+) -> Rules:
+    if allowed is not None and allowed.shape != (units, len(cells.concepts)):
+        raise InputError(
+            f"allowed has shape {allowed.shape}: give bool ({units}, {len(cells.concepts)}), a row per unit"
+        )
+    with np.errstate(over="ignore"):
+        total_mark = table.records[:, 2].sum()
+    chosen = allowed[:, table.concepts] if allowed is not None else np.zeros((0, len(table.concepts)))
+    return Rules(
+        operators=4 if or_not else 3,
+        published=int(compat is not None),
+        limit=limit or 0,
+        # Python's power: a compiled integer power may differ in the last bit.
+        penalties=np.array([penalty ** max(0, size - 1) for size in range(2 * length + 2)], np.float64),
+        allowed=contiguous(chosen, np.uint8),
+        total=int(table.records[:, 1].sum()),
+        total_mark=int(total_mark),
+    )
 
 
-def _make_table(cells: Cells, min_pixels: int) -> Table:
-    count = len(cells.concepts)
-    start, rows = (_plain(part) for part in cells.postings)
-    indptr, indices, weights = _plain(cells.indptr), _plain(cells.indices), _plain(cells.counts)
-    overlap = np.zeros((count, count), np.int64)
-    bits = np.zeros((count, (len(cells) + 63) // 64), np.uint64)
-    fill_tables(indptr, indices, weights, overlap, bits)
-    pixels = _plain(cells.concept_pixels)
-    candidates = _plain(np.flatnonzero(pixels >= max(min_pixels, 1)))
-    return Table(indptr, indices, start, rows, weights, pixels, candidates, overlap, bits)
+def room_of(table: Table, units: UnitCounts) -> tuple[int, int]:
+    """Return the most cells that a unit has, and the most (cell, concept) pairs."""
+    pairs = np.concatenate([[0], np.cumsum(np.diff(table.records[:, 0])[units.cells])])[units.indptr]
+    return int(np.diff(units.indptr).max(initial=0)), int(np.diff(pairs).max(initial=0))
 
 
-def _make_work(table: Table, beam: int, length: int) -> Work:
-    cells, (concepts, words) = len(table.weights), table.bits.shape
+def make_work(table: Table, room: tuple[int, int], beam: int, length: int) -> Work:
+    """Return the memory of one thread; ``room``: of `room_of`."""
+    concepts, words = len(table.pixels), (len(table.records) - 1 + 63) // 64
     return Work(
         score=np.zeros(beam, np.float64),
-        beam=np.zeros((6, beam), np.int64),
+        beam=np.zeros((ROWS, beam), np.int64),
         slots=np.zeros((2 * beam, HEAD + 2 * length), np.int64),
-        vectors=np.zeros((2, 2 * beam, concepts), np.int64),
+        vectors=np.zeros((3, 2 * beam, concepts), np.int64),
         bits=np.zeros((2 * beam, words), np.uint64),
-        per_cell=np.zeros(cells, np.int64),
-        per_concept=np.zeros(concepts, np.int64),
+        members=np.zeros((2 * beam, room[0]), np.uint8),
+        shared=np.zeros(concepts, np.int64),
+        start=np.zeros(concepts + 1, np.int64),
+        places=np.zeros(room[1], np.int32),
+        own_start=np.zeros(room[0] + 1, np.int32),
+        own_labels=np.zeros(room[1], np.int32),
+        chosen=np.zeros(concepts, np.uint8),
     )

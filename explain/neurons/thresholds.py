@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explain.errors import InputError, ModelError
+from explain.neurons._threads import share_out
+from explain.neurons._top import compact_rows, take_values
+from explain.neurons.upsampling import Axes, upsample
 
 __all__ = ["TopValues", "merge_top_values", "rank"]
 
@@ -74,15 +78,50 @@ class TopValues:
         ModelError
             A unit gives NaN.
         """
-        units = len(self._values)
+        units = self.units
         if maps.ndim != 4 or maps.shape[1] != units:
             raise InputError(f"maps must be (b, {units}, h, w), got {tuple(maps.shape)}")
+        self._note(maps[:, 0].numel())
+        if self._values.device.type == "cpu":
+            self._append_compiled(maps.detach().float().flatten(2), np.arange(units))
+            return
         values = maps.detach().movedim(1, 0).reshape(units, -1).float()
-        _refuse_nan(values)
-        self.seen += values.shape[1]
+        _refuse_units(values.isnan().any(1).nonzero().flatten().tolist())
+        self._append(values)
+
+    def update_upsampled(self, maps: Tensor, axes: Axes) -> None:
+        """Take in the maps of one batch as they are after upsampling; ``count`` is of such values too.
+
+        Only maps that exceed the bound somewhere are upsampled.
+        """
+        if maps.ndim != 4 or maps.shape[1] != self.units:
+            raise InputError(f"maps must be (b, {self.units}, h, w), got {tuple(maps.shape)}")
+        size = (len(axes[0]), len(axes[1]))
+        self._note(len(maps) * size[0] * size[1])
+        maps = maps.detach().float()
+        peaks = maps.amax((2, 3))
+        _refuse_units(peaks.isnan().any(0).nonzero().flatten().tolist())
+        for image, peak in zip(maps, peaks, strict=True):
+            if self._values.device.type != "cpu":
+                self._append(upsample(image, size, axes).flatten(1))
+                continue
+            rows = (peak > self._bound).nonzero().flatten()
+            if len(rows):
+                self._append_compiled(upsample(image[rows], size, axes).flatten(1)[None], rows.numpy())
+
+    def _note(self, count: int) -> None:
+        self.seen += count
         if self.seen > self.count:
             raise InputError(f"{self.seen} values per unit came in, {self.count} were announced")
-        self._append(values)
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return len(self._values)
+
+    def peaks(self) -> Tensor:
+        """Return float32 ``(u,)``: the largest value of each unit so far, -inf before the first."""
+        return self._values.amax(1)
 
     def bound(self) -> Tensor:
         """Return float32 ``(u,)``: a floor that the threshold cannot fall below, -inf until k+1 values came.
@@ -124,7 +163,28 @@ class TopValues:
                 f"saved thresholds have shape {state['values'].shape}, here {(len(self._values), self.k + 1)}"
             )
         self.seen += int(state["seen"])
-        self._append(torch.from_numpy(np.array(state["values"])).to(self._values.device))
+        saved = torch.from_numpy(np.array(state["values"], np.float32))
+        if self._values.device.type == "cpu":
+            self._append_compiled(saved[None], np.arange(self.units))
+        else:
+            self._append(saved.to(self._values.device))
+
+    def _append_compiled(self, maps: Tensor, rows: NDArray[np.int64]) -> None:
+        """Take in ``(b, n, p)`` of some units, each by itself."""
+        values, fill, bound = self._values.numpy(), self._fill.numpy(), self._bound.numpy()
+        plain, rows = np.require(maps.numpy(), np.float32, ["C", "W"]), np.require(rows, np.int64, ["C", "W"])
+        unbound = self._bound == -math.inf
+        parts = share_out(len(rows))
+        with ThreadPoolExecutor(len(parts)) as pool:
+            wrong = pool.map(
+                lambda part: int(take_values(plain, rows, values, fill, bound, self.k + 1, part.start, part.stop)),
+                parts,
+            )
+            _refuse_units([unit for unit in wrong if unit >= 0][:1])
+        self._most = int(self._fill.max())
+        # The first bound is worth an early clean-up: until then everything is kept.
+        if bool((unbound & (self._fill > self.k)).any()):
+            self._compact()
 
     def _append(self, values: Tensor) -> None:
         keep = values > self._bound[:, None]
@@ -155,6 +215,11 @@ class TopValues:
         """Keep the k+1 largest of each unit, and raise the bound."""
         if self._most <= self.k:
             return
+        if self._values.device.type == "cpu":
+            values, fill, bound = self._values.numpy(), self._fill.numpy(), self._bound.numpy()
+            compact_rows(values, fill, bound, self.k + 1, 0, len(values))
+            self._most = int(self._fill.max())
+            return
         top = self._values[:, : self._most].topk(self.k + 1, dim=1, sorted=False).values
         self._values.fill_(-math.inf)
         self._values[:, : self.k + 1] = top
@@ -180,10 +245,8 @@ def merge_top_values(a: TopValues, b: TopValues) -> TopValues:
     return merged
 
 
-def _refuse_nan(values: Tensor) -> None:
-    wrong = values.isnan().any(1)
-    if bool(wrong.any()):
-        numbers = wrong.nonzero().flatten().tolist()
+def _refuse_units(numbers: list[int]) -> None:
+    if numbers:
         more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
         raise ModelError(
             f"unit {numbers[0]}{more} gives NaN: check the weights, the input normalisation and the precision"

@@ -7,6 +7,7 @@ from oracles.neurons import exact_rank, threshold_of
 
 from explain.errors import InputError, ModelError
 from explain.neurons.thresholds import TopValues, merge_top_values, rank
+from explain.neurons.upsampling import make_axes, upsample
 
 
 def random_maps(seed, batches, units=3, size=(3, 4), batch=4, ties=False):
@@ -148,3 +149,53 @@ def test_errors():
         merge_top_values(top, TopValues(3, 0.2, 8))
     with pytest.raises(InputError, match="saved thresholds"):
         top.restore({"values": np.zeros((3, 9), np.float32), "seen": np.array(0)})
+
+
+@pytest.mark.parametrize("order", ["rising", "falling", "equal", "late"])
+def test_rows_that_fill_again_and_again(order):
+    """Values in the worst order: every one exceeds the bound, or hardly any does."""
+    rng = np.random.default_rng(0)
+    values = np.sort(rng.standard_normal((3, 4000)).astype(np.float32), 1)
+    if order == "falling":
+        values = values[:, ::-1]
+    elif order == "equal":
+        values = np.round(values)
+    elif order == "late":
+        values[:, :3000] = 0
+    maps = torch.from_numpy(values.T.reshape(40, 100, 3).transpose(0, 2, 1).reshape(40, 3, 10, 10).copy())
+    top = TopValues(3, 0.01, 4000)
+    for start in range(0, 40, 8):
+        top.update(maps[start : start + 8])
+    assert top.threshold().tolist() == [threshold_of(row, 40) for row in values]
+    assert top.peaks().tolist() == values.max(1).tolist()
+    assert (top.state()["values"] == np.sort(values, 1)[:, ::-1][:, :41]).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.sampled_from([0.005, 0.1, 0.6]), st.booleans())
+def test_the_way_of_accelerators_gives_the_same(seed, quantile, ties):
+    """The torch code, run here on the processor: what it keeps is what the compiled loop keeps."""
+    maps = random_maps(seed, 6, ties=ties)
+    one, other = (TopValues(3, quantile, 6 * 48) for _ in range(2))
+    for batch in maps:
+        one.update(batch)
+        other._note(48)
+        other._append(batch.movedim(1, 0).flatten(1))
+    assert torch.equal(one.threshold(), other.threshold())
+    assert np.array_equal(one.state()["values"], other.state()["values"])
+
+
+def test_upsampled_values_are_counted_and_checked():
+    axes = make_axes("bilinear", (2, 2), (4, 6))
+    top = TopValues(2, 0.1, 3 * 24)
+    maps = random_maps(1, 1, units=2, size=(2, 2), batch=3)[0]
+    top.update_upsampled(maps, axes)
+    large = torch.stack([upsample(one, (4, 6)) for one in maps])
+    assert top.threshold().tolist() == [threshold_of(large[:, unit], 8) for unit in range(2)]
+    with pytest.raises(InputError, match="96 values per unit came in, 72"):
+        top.update_upsampled(maps[:1], axes)
+    with pytest.raises(InputError, match=r"\(b, 2, h, w\)"):
+        top.update_upsampled(maps[:, :1], axes)
+    maps[1, 1, 0, 0] = torch.nan
+    with pytest.raises(ModelError, match="unit 1 gives NaN"):
+        TopValues(2, 0.1, 72).update_upsampled(maps, axes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.data.formats.assembling import FoundBox, Item, assembled, boxes_of
+from explain.data.formats.coco_json import (
+    Picture,
+    by_id,
+    category_names,
+    image_folder,
+    load_coco,
+    read_picture,
+    region_mask,
+)
 from explain.data.formats.lines import listed, need_folder
-from explain.data.formats.rle import polygon_mask, rle_mask
 from explain.data.object_masks import opencv_nearest
-from explain.data.tables import Report, read_text, refuse
+from explain.data.tables import Report, refuse
 from explain.errors import DataError
 from explain.types import LocalizationSet
 
 __all__ = ["CocoMasks", "coco_parts", "is_coco", "open_coco"]
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """One entry of ``images``."""
-
-    name: str
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -58,22 +57,8 @@ class CocoMasks:
         mask = np.zeros(self.sizes[index], np.uint8)
         for regions, value in ((self.crowds[index], 255), (self.objects[index], 1)):
             for region in regions:
-                mask[_region_mask(region, self.sizes[index])] = value
+                mask[region_mask(region.where, region.segmentation, self.sizes[index])] = value
         return np.asarray(opencv_nearest(mask, size), np.uint8)
-
-
-def _region_mask(region: _Region, size: tuple[int, int]) -> NDArray[np.bool_]:
-    shape = region.segmentation
-    try:
-        if isinstance(shape, Mapping):
-            if tuple(shape["size"]) != size:
-                raise DataError(f"its run lengths are of {shape['size']} pixels, its image {list(size)}")
-            return rle_mask(shape["counts"], size)
-        return polygon_mask(shape, size)
-    except DataError as error:
-        raise DataError(f"{region.where}: {error}") from None
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise DataError(f"{region.where}: its segmentation is neither polygons nor size and counts") from None
 
 
 def _instance_files(root: Path) -> list[Path]:
@@ -106,50 +91,6 @@ def _annotation_file(path: Path, split: str | None) -> Path:
     return files[0] if split is None else files[splits.index(split)]
 
 
-def _load(path: Path) -> dict[str, list[Any]]:
-    try:
-        data = json.loads(read_text(path)[1])
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} line {error.lineno} is not valid JSON: {error.msg}") from None
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(data, dict) or not isinstance(data.get(key), list):
-            raise DataError(f"{path} has no list {key!r}: give an instances file of COCO")
-    return {key: data[key] for key in ("images", "annotations", "categories")}
-
-
-def _by_id(path: Path, key: str, entries: Sequence[Any], report: Report) -> dict[int, tuple[str, dict[str, Any]]]:
-    """Return where each entry stands and the entry, by its id; what has none, or a repeated one, is told."""
-    found: dict[int, tuple[str, dict[str, Any]]] = {}
-    for number, entry in enumerate(entries):
-        identity = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(identity, int):
-            report(f"{path} {key}[{number}] has no whole number as id")
-        elif identity in found:
-            report(f"{found[identity][0]} and {key}[{number}] have the same id: keep one of them")
-        else:
-            found[identity] = f"{path} {key}[{number}] (id {identity})", entry
-    return found
-
-
-def _picture(where: str, entry: Mapping[str, Any], report: Report) -> _Picture | None:
-    name, height, width = (entry.get(key) for key in ("file_name", "height", "width"))
-    if not isinstance(name, str) or not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
-        report(f"{where} lacks file_name, width or height")
-        return None
-    return _Picture(name, (height, width))
-
-
-def _categories(path: Path, entries: Sequence[Any], report: Report) -> dict[int, str]:
-    """Return the names of the categories by id, in the order of ids: a class index is the place in that order."""
-    found = {}
-    for identity, (where, entry) in sorted(_by_id(path, "categories", entries, report).items()):
-        if not isinstance(entry.get("name"), str):
-            report(f"{where} has no name")
-        else:
-            found[identity] = entry["name"]
-    return found
-
-
 def _numbers(value: Any) -> tuple[float, float, float, float] | None:
     if not isinstance(value, list) or len(value) != 4 or not all(isinstance(each, int | float) for each in value):
         return None
@@ -159,7 +100,7 @@ def _numbers(value: Any) -> tuple[float, float, float, float] | None:
 def _region(
     where: str,
     entry: Mapping[str, Any],
-    pictures: Mapping[int, _Picture],
+    pictures: Mapping[int, Picture],
     labels: Mapping[int, int],
     report: Report,
 ) -> _Region | None:
@@ -175,16 +116,7 @@ def _region(
     return None
 
 
-def _image_folder(given: str | Path | None, file: Path, pictures: Sequence[_Picture]) -> Path:
-    """Return the folder of the images: the first place that holds the first of them, else where COCO unpacks them."""
-    if given is not None:
-        return need_folder(Path(given), "give the folder of the images")
-    root, split = file.parent.parent, file.stem.removeprefix("instances_")
-    places = [root / split, root / "images" / split, root / "images", file.parent, root]
-    return next((place for place in places if pictures and (place / pictures[0].name).is_file()), places[0])
-
-
-def _need_images(pictures: Sequence[_Picture], folder: Path, given: bool, report: Report) -> None:
+def _need_images(pictures: Sequence[Picture], folder: Path, given: bool, report: Report) -> None:
     missing = [each.name for each in pictures if not (folder / each.name).is_file()]
     if missing and (given or len(missing) < len(pictures)):
         report(f"{folder} lacks {len(missing)} of {len(pictures)} images ({listed(missing)}): add them")
@@ -219,20 +151,20 @@ def open_coco(
         asked for.
     """
     file = _annotation_file(Path(path), split)
-    data = _load(file)
+    data = load_coco(file)
     shown = {
         identity: picture
-        for identity, (where, entry) in _by_id(file, "images", data["images"], report).items()
-        if (picture := _picture(where, entry, report)) is not None
+        for identity, (where, entry) in by_id(file, "images", data["images"], report).items()
+        if (picture := read_picture(where, entry, report)) is not None
     }
-    categories = _categories(file, data["categories"], report)
+    categories = category_names(file, data["categories"], report)
     labels = {identity: label for label, identity in enumerate(categories)}
     regions: dict[tuple[int, int], list[_Region]] = {}
-    for where, entry in _by_id(file, "annotations", data["annotations"], report).values():
+    for where, entry in by_id(file, "annotations", data["annotations"], report).values():
         region = _region(where, entry, shown, labels, report)
         if region is not None and (region.crowd or (region.box[2] != 0 and region.box[3] != 0)):
             regions.setdefault((region.image, region.label), []).append(region)
-    folder = _image_folder(images, file, list(shown.values()))
+    folder = image_folder(images, file, file.stem.removeprefix("instances_"), list(shown.values()))
     _need_images(list(shown.values()), folder, images is not None, report)
     return _assembled(file, folder, shown, tuple(categories.values()), regions, report)
 
@@ -240,7 +172,7 @@ def open_coco(
 def _assembled(
     file: Path,
     folder: Path,
-    shown: Mapping[int, _Picture],
+    shown: Mapping[int, Picture],
     names: tuple[str, ...],
     regions: Mapping[tuple[int, int], Sequence[_Region]],
     report: Report,

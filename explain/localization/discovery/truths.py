@@ -53,7 +53,9 @@ def open_probe_set(probe: Any, limit: int | None) -> ProbeSet:
     found = as_probe(probe)
     check_limit(limit)
     if limit is not None and limit < len(found):
-        found = replace(found, images=found.images[:limit], names=found.names[:limit], hash=f"{found.hash}:{limit}")
+        columns = {key: values[:limit] for key, values in found.columns.items()}
+        cut = replace(found, images=found.images[:limit], names=found.names[:limit], columns=columns)
+        found = replace(cut, hash=f"{found.hash}:{limit}")
     return found
 
 

@@ -1,0 +1,45 @@
+"""Compiling inner loops: once per machine, wherever the user may write."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import caching
+
+__all__ = ["compiled"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+_FunctionCache: Any = caching.FunctionCache  # it has no types
+
+
+class _Cache(_FunctionCache):  # type: ignore[misc]
+    """Numba's cache beside the source, or in the user's own folder where that is read-only.
+
+    A cache that an older version of the library left may name classes that are gone; it is dropped, not an error.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except (AttributeError, ImportError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+            self.flush()
+            return None
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function at its first call, without the interpreter's lock, and keep the code for the next process.
+
+    Where nothing may be written, it is compiled anew in each process.
+    """
+    compiler: Any = numba.njit
+    try:
+        found = compiler(cache=True, nogil=True)(function)
+        found._cache = _Cache(found.py_func)
+    except RuntimeError:  # numba found no folder that it may write to
+        found = compiler(nogil=True)(function)
+    return cast(Function, found)

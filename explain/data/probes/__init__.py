@@ -1,0 +1,1 @@
+"""Readers of published probe sets: photos whose pixels are labelled with concepts, one small file per format."""

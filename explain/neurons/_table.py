@@ -1,0 +1,116 @@
+"""The table of cells as the compiled searches read it: postings, and what every two concepts share.
+
+Arguments are `Any` because numba gives them their types. Plain loops over indices and few, larger arrays keep the
+compiler's own time low.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.compiling import compiled
+from explain.neurons.cells import Cells
+
+__all__ = ["Table", "contiguous", "make_table", "table_of"]
+
+
+class Table(NamedTuple):
+    """The table of cells, with the concepts that a search may use renumbered 0 … C-1 in their order."""
+
+    concepts: Any
+    """int64 ``(C,)``: the number of each in ``Cells.concepts``."""
+    records: Any
+    """int64 ``(M + 1, 3)``: of each cell, where its concepts begin in ``indices``, its pixels and its mark. They are
+    read together, so they lie together: memory is what a search waits for. The mark is a random-looking number made of
+    the label set: the sum over a set of cells, with overflow, tells sets apart (two different ones are taken for one
+    with probability 2^-64). The last row only ends the one before."""
+    indices: Any
+    """uint16, or int32 where that is too small: concepts of each cell, in the order of ``Cells.concepts``."""
+    start: Any
+    """int64 ``(C + 1,)``: where the cells of each concept begin in ``rows``."""
+    rows: Any
+    """int32: cells of each concept, ascending."""
+    pixels: Any
+    """int64 ``(C,)``: pixels of each concept."""
+    overlap: Any
+    """int64 ``(C, C)``: pixels that two concepts share."""
+    shared_marks: Any
+    """int64 ``(C, C)``: the sum of marks over the cells that two concepts share."""
+
+
+def contiguous(array: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
+    """Return a writable, contiguous array: one type, so that compiled code is compiled once."""
+    return np.require(array, kind, ["C", "W"])
+
+
+def table_of(cells: Cells, min_pixels: int = 0, *, by_size: bool = False) -> Table:
+    """Return `make_table` of these arguments; it is kept with the cells, for the next search over them."""
+    tables = cells.__dict__.setdefault("_tables", {})
+    key = (min_pixels, by_size)
+    if key not in tables:
+        tables[key] = make_table(cells, min_pixels, by_size=by_size)
+    found: Table = tables[key]
+    return found
+
+
+def make_table(cells: Cells, min_pixels: int = 0, *, by_size: bool = False) -> Table:
+    """Return the table without concepts of fewer than ``min_pixels`` pixels (or none at all).
+
+    ``by_size``: number concepts by falling number of cells, not in their own order.
+    """
+    pixels = cells.concept_pixels
+    used = np.flatnonzero(pixels >= max(min_pixels, 1))
+    if by_size:
+        used = used[np.argsort(-np.diff(cells.postings[0])[used], kind="stable")]
+    indptr, indices = cells.indptr, cells.indices
+    if len(used) < len(pixels) or by_size:
+        number = np.full(len(pixels), -1, np.int32)
+        number[used] = np.arange(len(used), dtype=np.int32)
+        kept = number[indices] >= 0
+        ends = np.concatenate([[0], np.cumsum(kept)])
+        indptr, indices = ends[indptr], number[indices[kept]]
+    count = len(used)
+    start = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(indices, minlength=count), out=start[1:])
+    records = np.zeros((len(cells) + 1, 3), np.int64)
+    records[:, 0] = indptr
+    records[:-1, 1] = cells.counts
+    table = Table(
+        concepts=contiguous(used, np.int64),
+        records=records,
+        indices=contiguous(indices, np.uint16 if count < 1 << 16 else np.int32),
+        start=start,
+        rows=np.empty(len(indices), np.int32),
+        pixels=contiguous(pixels[used], np.int64),
+        overlap=np.zeros((count, count), np.int64),
+        shared_marks=np.zeros((count, count), np.int64),
+    )
+    _fill(table, start[:-1].copy())
+    return table
+
+
+@compiled
+def _fill(table: Any, place: Any) -> None:  # pragma: no cover - compiled
+    """Fill marks, ``rows``, ``overlap`` and ``shared_marks``; ``place``: where each concept's rows begin."""
+    for cell in range(len(table.records) - 1):
+        begin, end = table.records[cell, 0], table.records[cell + 1, 0]
+        mark = np.uint64(0x9E3779B97F4A7C15)
+        for at in range(begin, end):  # splitmix64 over the labels
+            mark += np.uint64(table.indices[at] + 1) * np.uint64(0xD1342543DE82EF95)
+            mark = (mark ^ (mark >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mark = (mark ^ (mark >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mark ^= mark >> np.uint64(31)
+        weight = table.records[cell, 1]
+        # Cells without pixels (of images that are held out) make no difference between sets.
+        signed = np.int64(mark) if weight > 0 else np.int64(0)
+        table.records[cell, 2] = signed
+        for at in range(begin, end):
+            one = table.indices[at]
+            table.rows[place[one]] = cell
+            place[one] += 1
+            for to in range(begin, end):
+                table.overlap[one, table.indices[to]] += weight
+                table.shared_marks[one, table.indices[to]] += signed

@@ -1,0 +1,103 @@
+"""Which search a job runs, and with what settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from explain.errors import InputError
+from explain.neurons.cells import Cells
+from explain.neurons.counts import UnitCounts
+from explain.neurons.optimal import LONGEST_EXACT, optimal_search
+from explain.neurons.search import Compat, SearchResult, beam_search
+
+__all__ = ["Finder", "How", "chosen_search", "find", "find_by_beam"]
+
+How = Literal["auto", "beam", "optimal"]
+_SECONDS = 60.0
+_PER_PAIR = 4e-8
+"""Seconds of the exact search per unit and pair of concepts: a weak unit's, on one slow core."""
+
+
+@dataclass(frozen=True)
+class Finder:
+    """The settings of a search; see `explain.neurons.search.beam_search` and `explain.neurons.optimal`."""
+
+    length: int = 3
+    beam: int = 5
+    search: How = "auto"
+    penalty: float = 1.0
+    limit: int | None = None
+    min_pixels: int = 0
+    or_not: bool = False
+    compat: Compat | None = None
+
+    def __post_init__(self) -> None:
+        if self.search not in get_args(How):
+            raise InputError(f"unknown search {self.search!r}: use 'auto', 'beam' or 'optimal'")
+        for name, value in (("length", self.length), ("beam", self.beam)):
+            if value < 1:
+                raise InputError(f"{name}={value}: give at least 1")
+        if self.search == "optimal" and not self._plain:
+            raise InputError(
+                "search='optimal' proves the best IoU over OR, AND and AND NOT: penalty, limit, or_not and compat go"
+                " with search='beam'"
+            )
+
+    @property
+    def _plain(self) -> bool:
+        return self.penalty == 1 and self.limit is None and not self.or_not and self.compat is None
+
+
+def chosen_search(finder: Finder, concepts: int, units: int) -> How:
+    """Return what ``"auto"`` stands for: optimal up to three concepts where it takes less than a minute, else beam.
+
+    The estimate counts pairs of concepts, so that the choice is the same on every machine.
+    """
+    if finder.search != "auto":
+        return finder.search
+    cheap = units * concepts * concepts * _PER_PAIR < _SECONDS
+    return "optimal" if finder.length <= LONGEST_EXACT and cheap and finder._plain else "beam"
+
+
+def find(
+    finder: Finder,
+    cells: Cells,
+    units: UnitCounts,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[SearchResult]:
+    """Run the search that the settings ask for; the choice of ``"auto"`` is made for these units."""
+    if chosen_search(finder, len(cells.concepts), len(units)) == "optimal":
+        return optimal_search(
+            cells, units, length=finder.length, beam=finder.beam, min_pixels=finder.min_pixels, progress=progress
+        )
+    return find_by_beam(finder, cells, units, device=device, progress=progress)
+
+
+def find_by_beam(
+    finder: Finder,
+    cells: Cells,
+    units: UnitCounts,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[SearchResult]:
+    """Run the beam search with these settings, whatever ``search`` is."""
+    return beam_search(
+        cells,
+        units,
+        length=finder.length,
+        beam=finder.beam,
+        penalty=finder.penalty,
+        limit=finder.limit,
+        min_pixels=finder.min_pixels,
+        or_not=finder.or_not,
+        compat=finder.compat,
+        device=device,
+        progress=progress,
+    )

@@ -1,0 +1,156 @@
+"""Search with a certificate: the best formula there is, and a bound that proves it.
+
+The grammar is the beam's: ``((c1 op c2) op c3) …`` with OR, AND and AND NOT, each concept as it is. Up to three
+concepts the answer is exact for every unit; see `explain.neurons._exact` for the bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.neurons._beam import HEAD, LENGTH, PIXELS, SHARED
+from explain.neurons._exact import FIELDS, make_exact_work, search_exactly
+from explain.neurons._table import Table, table_of
+from explain.neurons.cells import Cells
+from explain.neurons.counts import UnitCounts
+from explain.neurons.search import SearchResult, beam_search, ceiling, check_search, plain_counts, room_of, run_chunks
+
+__all__ = ["LONGEST_EXACT", "optimal_search"]
+
+LONGEST_EXACT = 3
+
+
+def optimal_search(
+    cells: Cells,
+    units: UnitCounts,
+    *,
+    length: int = 3,
+    beam: int = 5,
+    min_pixels: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[SearchResult]:
+    """Find the best formula for each unit, with a proof that there is no better one.
+
+    Parameters
+    ----------
+    cells, units
+        The table of cells, and each unit's active pixels on it.
+    length
+        At most this many leaves. Up to 3 the answer is proven. The best of more is the beam's, or the proven shorter
+        one where that is better, with the `ceiling` as its bound: what no formula of any length exceeds.
+    beam
+        The width of the beam search that comes first; its formulas stay as runners-up.
+    min_pixels
+        Concepts with fewer pixels are not used.
+    progress
+        Called now and then with the number of units done and in all.
+
+    Returns
+    -------
+    list of SearchResult
+        One per unit, in order; up to length 3 ``bound`` is the IoU itself. Of equally good formulas the shortest is
+        given, and the beam's where it is one of them.
+
+    Raises
+    ------
+    InputError
+        An option is out of range, or the units do not belong to the cells.
+    """
+    check_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
+    exact = min(length, LONGEST_EXACT)
+    found = beam_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
+    table = table_of(cells, min_pixels, by_size=True)
+    best = _start(table, found, length, exact)
+    before = best[:, :, :2].copy()
+    told = np.zeros((len(units), 2), np.int64)
+    counts, room = plain_counts(units), room_of(table, units)
+
+    def run(begin: int, end: int) -> None:
+        work = make_exact_work(len(table.pixels), len(cells), room)
+        search_exactly(table, work, counts, begin, end, exact, best, told)
+
+    run_chunks(len(units), run, progress, chunk=8)
+    number = _numbers(table)
+    limits = ceiling(cells, units).tolist()
+    return [
+        _proven(result, best[unit, :exact], before[unit, :exact], number, length, limits[unit])
+        for unit, result in enumerate(found)
+    ]
+
+
+def _numbers(table: Table) -> NDArray[np.int64]:
+    """Return int64 ``(C,)``: the number that the beam search gives each of this table's concepts."""
+    plain = np.sort(table.concepts)
+    return np.asarray(np.searchsorted(plain, table.concepts), np.int64)
+
+
+def _start(table: Table, found: list[SearchResult], length: int, exact: int) -> NDArray[np.int64]:
+    """Return what the beam found of each length up to 3, in this table's numbers."""
+    number = np.argsort(_numbers(table))
+    best = np.zeros((len(found), LONGEST_EXACT, FIELDS), np.int64)
+    for unit, result in enumerate(found):
+        rows = result.rows[-length:]
+        for place in range(LONGEST_EXACT):
+            row = rows[min(place, exact - 1)]
+            size = row[LENGTH]
+            best[unit, place, 0], best[unit, place, 1] = row[SHARED], row[PIXELS]
+            best[unit, place, 2:5], best[unit, place, 5:7] = -1, -1
+            best[unit, place, 2 : 2 + size] = number[row[HEAD : HEAD + size]]
+            best[unit, place, 5 : 5 + max(size - 1, 0)] = row[HEAD + length + 1 : HEAD + length + size]
+    return best
+
+
+def _proven(
+    result: SearchResult,
+    best: NDArray[np.int64],
+    before: NDArray[np.int64],
+    number: NDArray[np.int64],
+    length: int,
+    limit: float,
+) -> SearchResult:
+    """Return the beam's result with what the exact search found better, as its best and best by length."""
+    if not result.length:
+        return replace(result, search="optimal", bound=0.0)
+    rows = result.rows.copy()
+    width = len(rows) - length
+    by_length = rows[width:]
+    for place, (found, old) in enumerate(zip(best, before, strict=True)):
+        if not np.array_equal(found[:2], old):
+            by_length[place] = _row(found, number, length)
+    for place in range(len(best), length):  # a longer formula is given only where it is better
+        if _iou(by_length[place], result.active) <= _iou(by_length[place - 1], result.active):
+            by_length[place] = by_length[place - 1]
+    top = by_length[-1]
+    if not np.array_equal(top, result.rows[0]):
+        known = [row for row in rows[:width] if row[LENGTH] and not np.array_equal(row, top)]
+        rows[:width] = np.array([top, *known, *[np.zeros_like(top)] * width])[:width]
+    iou = _iou(top, result.active)
+    return replace(
+        result,
+        iou=iou,
+        length=int(top[LENGTH]),
+        intersection=int(top[SHARED]),
+        pixels=int(top[PIXELS]),
+        search="optimal",
+        bound=iou if length <= LONGEST_EXACT else max(iou, limit),
+        rows=rows,
+    )
+
+
+def _iou(row: NDArray[np.int64], active: int) -> float:
+    shared, pixels = int(row[SHARED]), int(row[PIXELS])
+    return shared / (active + pixels - shared)
+
+
+def _row(best: NDArray[np.int64], number: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Return a row as the beam search writes them."""
+    size = int((best[2:5] >= 0).sum())
+    row = np.zeros(HEAD + 2 * length, np.int64)
+    row[LENGTH], row[SHARED], row[PIXELS] = size, best[0], best[1]
+    row[HEAD : HEAD + size] = number[best[2 : 2 + size]]
+    row[HEAD + length + 1 : HEAD + length + size] = best[5 : 4 + size]
+    return row
