@@ -18,6 +18,7 @@ from explain.cli.discover import discover
 from explain.cli.doctor import doctor
 from explain.cli.image import image
 from explain.cli.localize import localize
+from explain.cli.merge import merge
 from explain.cli.models import models
 from explain.cli.neurons import neurons
 from explain.cli.report import report
@@ -35,7 +36,7 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (demo, image, localize, neurons, ask, discover, report, models, doctor):
+    for command in (demo, image, localize, neurons, ask, merge, discover, report, models, doctor):
         found.command()(_guarded(command))
     data = typer.Typer(help="Look after data folders.", no_args_is_help=True)
     data.callback()(lambda: None)  # keeps `check` a command of its own while it is the only one

@@ -10,7 +10,7 @@ import typer
 __all__ = ["check_folder"]
 
 
-def check_folder(path: Annotated[Path, typer.Argument(help="a folder in the plain format")]) -> None:
+def check_folder(path: Annotated[Path, typer.Argument(help="a data folder of any known format")]) -> None:
     """Say what is wrong with a data folder, line by line; exit code 2 if anything is."""
     from explain.data import check
 

@@ -26,7 +26,7 @@ from explain.neurons.collect import Job, Progress, collect_units, refuse_infinit
 from explain.neurons.counts import UnitCounts, stack_counts
 from explain.neurons.evidence.gathering import Asked, Evidence, gather, held_out_images, with_q_values
 from explain.neurons.evidence.parts import Measured, count_images, image_pixels
-from explain.neurons.finding import Finder, How, chosen_search, find
+from explain.neurons.finding import Finder, How, chosen_search, concepts_where_firing, find
 from explain.neurons.firing import count_firing
 from explain.neurons.formula import leaves
 from explain.neurons.kinds import kind_of
@@ -215,8 +215,16 @@ def _search_units(
     )
     cells, searched = (measured.index.cells, counts) if held is None else count_images(measured, ~held)
     tell("search", 0, len(numbers))
+    allowed = None
+    if finder.compat is not None:
+        allowed = concepts_where_firing(measured.index, measured.firing, measured.units)
     found = find(
-        finder, cells, searched, device=subject.device, progress=lambda done, total: tell("search", done, total)
+        finder,
+        cells,
+        searched,
+        allowed=allowed,
+        device=subject.device,
+        progress=lambda done, total: tell("search", done, total),
     )
     evidence = gather(
         measured,

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from explain.errors import InputError
-from explain.neurons.cells import Cells
+from explain.neurons.cells import CellIndex, Cells
 from explain.neurons.counts import UnitCounts
+from explain.neurons.firing import Firing
 from explain.neurons.optimal import LONGEST_EXACT, optimal_search
 from explain.neurons.search import Compat, SearchResult, beam_search
 
-__all__ = ["Finder", "How", "chosen_search", "find", "find_by_beam"]
+__all__ = ["Finder", "How", "chosen_search", "concepts_where_firing", "find", "find_by_beam"]
 
 How = Literal["auto", "beam", "optimal"]
 _SECONDS = 60.0
@@ -68,15 +71,35 @@ def find(
     cells: Cells,
     units: UnitCounts,
     *,
+    allowed: NDArray[np.bool_] | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[SearchResult]:
-    """Run the search that the settings ask for; the choice of ``"auto"`` is made for these units."""
+    """Run the search that the settings ask for; the choice of ``"auto"`` is made for these units.
+
+    ``allowed``: of `concepts_where_firing`, for ``compat="compexp"``.
+    """
     if chosen_search(finder, len(cells.concepts), len(units)) == "optimal":
         return optimal_search(
             cells, units, length=finder.length, beam=finder.beam, min_pixels=finder.min_pixels, progress=progress
         )
-    return find_by_beam(finder, cells, units, device=device, progress=progress)
+    return find_by_beam(finder, cells, units, allowed=allowed, device=device, progress=progress)
+
+
+def concepts_where_firing(index: CellIndex, firing: Firing, units: int) -> NDArray[np.bool_]:
+    """Return bool ``(U, C)``: the concepts of the images where a unit fires; the published code's first leaves."""
+    cells = index.cells
+    image = np.repeat(np.arange(len(index)), np.diff(index.start))
+    present = np.zeros((len(index), len(cells.concepts)), np.bool_)
+    sizes = np.diff(cells.indptr)[index.lookup]
+    begin = np.concatenate([[0], np.cumsum(sizes)])
+    take = np.repeat(cells.indptr[index.lookup] - begin[:-1], sizes) + np.arange(begin[-1])
+    present[np.repeat(image, sizes), cells.indices[take]] = True
+    allowed = np.zeros((units, len(cells.concepts)), np.bool_)
+    indptr = firing.indptr(units)
+    for unit in range(units):
+        allowed[unit] = present[firing.image[indptr[unit] : indptr[unit + 1]]].any(0)
+    return allowed
 
 
 def find_by_beam(
@@ -84,6 +107,7 @@ def find_by_beam(
     cells: Cells,
     units: UnitCounts,
     *,
+    allowed: NDArray[np.bool_] | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[SearchResult]:
@@ -98,6 +122,7 @@ def find_by_beam(
         min_pixels=finder.min_pixels,
         or_not=finder.or_not,
         compat=finder.compat,
+        allowed=allowed,
         device=device,
         progress=progress,
     )

@@ -20,7 +20,7 @@ from explain.neurons.finding import Finder
 from explain.neurons.kinds import Kind, shares
 from explain.types import ProbeSet
 
-__all__ = ["NeuronRun", "UnitExplanation", "Units"]
+__all__ = ["NeuronRun", "UnitExplanation", "Units", "summary_of", "warnings_of"]
 
 INTERPRETABLE = 0.04
 """Bau et al. (2017), section 2.3: a unit detects a concept where their IoU is above this."""
@@ -130,48 +130,13 @@ class NeuronRun:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures of the whole layer; detectors by network dissection's rule (best concept, IoU > .04)."""
-        detectors = [unit for unit in self.units if unit.score > INTERPRETABLE]
-        return {
-            "units": len(self.units),
-            "firing": sum(unit.active > 0 for unit in self.units),
-            "interpretable": len(detectors),
-            "threshold_iou": INTERPRETABLE,
-            "unique_concepts": len({unit.label for unit in detectors}),
-            "mean_iou": float(np.mean([unit.iou for unit in self.units])),
-            "mean_score": float(np.mean([unit.score for unit in self.units])),
-            "kinds": shares(unit.kind for unit in self.units),
-            "certified": sum(unit.certified for unit in self.units),
-            **self._evidence_summary(),
-            "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
-        }
-
-    def _evidence_summary(self) -> dict[str, Any]:
-        rows = [unit.evidence for unit in self.units if unit.evidence is not None]
-        if not rows:
-            return {}
-        found: dict[str, Any] = {"mean_iou_heldout": float(np.mean([row.iou_heldout for row in rows]))}
-        q_values = [row.q_value for row in rows if row.q_value is not None]
-        if q_values:
-            found["above_chance"] = sum(value <= ALPHA for value in q_values)
-        return found
+        """Return the figures of the whole layer; see `summary_of`."""
+        return summary_of(self.units)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know: units that saturate, and so have nothing above their threshold."""
-        still = [unit for unit in self.units if unit.active == 0]
-        full = [unit for unit in still if unit.threshold > 0]
-        found = []
-        if full:
-            before = f" (such as {self.before})" if self.before else ""
-            found.append(
-                f"{len(full)} of {len(self.units)} units saturate: more than {self.quantile:g} of their values equal"
-                " their"
-                f" maximum, so nothing lies above the threshold; explain a layer before the activation{before} instead"
-            )
-        if len(still) > len(full):
-            found.append(f"{len(still) - len(full)} of {len(self.units)} units are zero everywhere on this probe set")
-        return tuple(found)
+        return warnings_of(self.units, self.quantile, self.before)
 
     def table(self, count: int | None = 20) -> str:
         """Return units by falling IoU as text; ``count=None``: all."""
@@ -195,3 +160,48 @@ class NeuronRun:
         from html import escape
 
         return f"<pre>{escape(self.table())}</pre>"
+
+
+def summary_of(units: Units) -> dict[str, Any]:
+    """Return the figures of a layer; detectors by network dissection's rule (best concept, IoU > .04)."""
+    detectors = [unit for unit in units if unit.score > INTERPRETABLE]
+    return {
+        "units": len(units),
+        "firing": sum(unit.active > 0 for unit in units),
+        "interpretable": len(detectors),
+        "threshold_iou": INTERPRETABLE,
+        "unique_concepts": len({unit.label for unit in detectors}),
+        "mean_iou": float(np.mean([unit.iou for unit in units])),
+        "mean_score": float(np.mean([unit.score for unit in units])),
+        "kinds": shares(unit.kind for unit in units),
+        "certified": sum(unit.certified for unit in units),
+        **_evidence_summary(units),
+        "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
+    }
+
+
+def _evidence_summary(units: Units) -> dict[str, Any]:
+    rows = [unit.evidence for unit in units if unit.evidence is not None]
+    if not rows:
+        return {}
+    found: dict[str, Any] = {"mean_iou_heldout": float(np.mean([row.iou_heldout for row in rows]))}
+    q_values = [row.q_value for row in rows if row.q_value is not None]
+    if q_values:
+        found["above_chance"] = sum(value <= ALPHA for value in q_values)
+    return found
+
+
+def warnings_of(units: Units, quantile: float, before: str | None) -> tuple[str, ...]:
+    """Return what a reader must know: units with nothing above their threshold; ``before``: a layer to try instead."""
+    still = [unit for unit in units if unit.active == 0]
+    full = [unit for unit in still if unit.threshold > 0]
+    found = []
+    if full:
+        such = f" (such as {before})" if before else ""
+        found.append(
+            f"{len(full)} of {len(units)} units saturate: more than {quantile:g} of their values equal their maximum,"
+            f" so nothing lies above the threshold; explain a layer before the activation{such} instead"
+        )
+    if len(still) > len(full):
+        found.append(f"{len(still) - len(full)} of {len(units)} units are zero everywhere on this probe set")
+    return tuple(found)

@@ -16,11 +16,12 @@ from explain.errors import RunError
 from explain.nets.inputs import read_image
 from explain.neurons.cells import formula_cells, save_cells
 from explain.neurons.counts import active_masks
+from explain.neurons.evidence.gathering import Evidence
 from explain.neurons.formula import parse
-from explain.neurons.results import NeuronRun, UnitExplanation
+from explain.neurons.results import NeuronRun, UnitExplanation, Units
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
-__all__ = ["neuron_config", "save_run", "write_run"]
+__all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_run", "write_tables"]
 
 THUMBNAIL = 160
 COLUMNS = (
@@ -52,6 +53,7 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
         "search": run.search,
         "resolution": list(run.resolution),
         "min_pixels": run.min_pixels,
+        "before": run.before,
         "penalty": run.finder.penalty,
         "limit_concepts": run.finder.limit,
         "or_not": run.finder.or_not,
@@ -129,8 +131,7 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
             "warnings": list(run.warnings),
         },
     )
-    _write_csv(run, folder / "units.csv")
-    _write_evidence(run, folder / "evidence.csv")
+    write_tables(run.units, folder)
     write_json(folder / "manifest.json", manifest)
 
 
@@ -144,33 +145,55 @@ def _units(run: NeuronRun, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         shown = {"image": row["image"], "peak": row["peak"], "iou": row["iou"], "row": number}
         by_unit.setdefault(row["place"], []).append(shown)
-    return [
-        {
-            "unit": unit.unit,
-            "formula": unit.formula,
-            "iou": unit.iou,
-            "length": unit.length,
-            "category": unit.category,
-            "threshold": unit.threshold,
-            "active": unit.active,
-            "precision": unit.precision,
-            "recall": unit.recall,
-            "ceiling": unit.ceiling,
-            "search": unit.search,
-            "bound": unit.bound,
-            "gap": unit.gap,
-            "certified": unit.certified,
-            "kind": unit.kind,
-            "evidence": asdict(unit.evidence) if unit.evidence is not None else None,
-            "label": unit.label,
-            "score": unit.score,
-            "label_category": unit.label_category,
-            "by_length": [{"length": n, "formula": text, "iou": iou} for n, text, iou in unit.best_by_length],
-            "runners_up": [{"formula": text, "iou": iou, "length": n} for text, iou, n in unit.runners_up],
-            "examples": by_unit.get(place, []),
-        }
-        for place, unit in enumerate(run.units)
-    ]
+    return [unit_row(unit, by_unit.get(place, [])) for place, unit in enumerate(run.units)]
+
+
+def unit_row(unit: UnitExplanation, examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one unit as ``run.json`` holds it."""
+    return {
+        "unit": unit.unit,
+        "formula": unit.formula,
+        "iou": unit.iou,
+        "length": unit.length,
+        "category": unit.category,
+        "threshold": unit.threshold,
+        "active": unit.active,
+        "precision": unit.precision,
+        "recall": unit.recall,
+        "ceiling": unit.ceiling,
+        "search": unit.search,
+        "bound": unit.bound,
+        "gap": unit.gap,
+        "certified": unit.certified,
+        "kind": unit.kind,
+        "evidence": asdict(unit.evidence) if unit.evidence is not None else None,
+        "label": unit.label,
+        "score": unit.score,
+        "label_category": unit.label_category,
+        "by_length": [{"length": n, "formula": text, "iou": iou} for n, text, iou in unit.best_by_length],
+        "runners_up": [{"formula": text, "iou": iou, "length": n} for text, iou, n in unit.runners_up],
+        "examples": examples,
+    }
+
+
+def unit_of_row(row: Mapping[str, Any]) -> UnitExplanation:
+    """Return the unit that `unit_row` wrote."""
+    evidence = dict(row["evidence"]) if row["evidence"] is not None else None
+    if evidence is not None:
+        evidence["heldout_by_length"] = tuple(evidence["heldout_by_length"])
+    made = ("gap", "certified", "evidence", "by_length", "runners_up", "examples")
+    return UnitExplanation(
+        **{key: value for key, value in row.items() if key not in made},
+        best_by_length=tuple((one["length"], one["formula"], one["iou"]) for one in row["by_length"]),
+        runners_up=tuple((one["formula"], one["iou"], one["length"]) for one in row["runners_up"]),
+        evidence=Evidence(**evidence) if evidence is not None else None,
+    )
+
+
+def write_tables(units: Units, folder: Path) -> None:
+    """Write ``units.csv`` and ``evidence.csv``: a line per unit, ascending."""
+    _write_csv(units, folder / "units.csv")
+    _write_evidence(units, folder / "evidence.csv")
 
 
 def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
@@ -221,12 +244,12 @@ def _thumbnail(run: NeuronRun, number: int, folder: Path) -> str | None:
     return name
 
 
-def _write_csv(run: NeuronRun, path: Path) -> None:
+def _write_csv(units: Units, path: Path) -> None:
     """Write ``units.csv``: ascending unit, floats by ``repr``; what this run did not compute is empty."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, COLUMNS)
         writer.writeheader()
-        for unit in run.units:
+        for unit in units:
             writer.writerow(_csv_row(unit))
 
 
@@ -254,12 +277,12 @@ def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
     }
 
 
-def _write_evidence(run: NeuronRun, path: Path) -> None:
+def _write_evidence(units: Units, path: Path) -> None:
     """Write ``evidence.csv``: a line per unit, empty where something was not asked for."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["unit", "kind", *EVIDENCE])
-        for unit in run.units:
+        for unit in units:
             values = [getattr(unit.evidence, name) if unit.evidence else None for name in EVIDENCE]
             writer.writerow([unit.unit, unit.kind, *(_number(value) for value in values)])
 

@@ -20,6 +20,12 @@ from explain.report.parts import Part, header_rows
 
 __all__ = ["neurons_part", "path_data"]
 
+_NOT_ASKED = dict.fromkeys(
+    "iou_heldout heldout_length p_value q_value chance_95 low high win_probability stability bound gap certified kind"
+    " f1 correlation".split()
+)
+"""What a run may lack."""
+
 _BUDGET = 3 * 2**20
 """Bytes of pictures in the page, before their encoding as text adds a third."""
 
@@ -32,7 +38,8 @@ def neurons_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
     files = [images[index]["file"] for index in sorted(shown)]
     album = make_album(folder, files, f"{prefix}p", budget=_BUDGET)
     masks = _read_masks(folder / "arrays" / "examples.npz")
-    ordered = sorted(run["units"], key=lambda unit: (-unit["iou"], unit["unit"]))
+    flat = [{**_NOT_ASKED, **unit, **(unit.get("evidence") or {})} for unit in run["units"]]
+    ordered = sorted(flat, key=lambda unit: (-unit["iou"], unit["unit"]))
     units = [_unit(unit, images, album, masks, summary["threshold_iou"]) for unit in ordered]
     notes = [*album.notes, *run.get("warnings", [])]
     if masks is None and shown:
@@ -44,6 +51,7 @@ def neurons_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
         "gains": _gains(ordered),
         "units": units,
         "viewbox": f"0 0 {masks['shape'][1]} {masks['shape'][0]}" if masks else "0 0 1 1",
+        "kinds": summary.get("kinds", {}),
         "held_out": any(unit.get("iou_heldout") is not None for unit in ordered),
         "tested": any(unit.get("p_value") is not None for unit in ordered),
     }

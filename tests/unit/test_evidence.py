@@ -25,7 +25,7 @@ from explain.neurons.evidence.parts import (
 )
 from explain.neurons.evidence.resampling import draw_images, image_counts, resampled
 from explain.neurons.evidence.scores import scores_of
-from explain.neurons.finding import Finder, chosen_search, find, find_by_beam
+from explain.neurons.finding import Finder, chosen_search, concepts_where_firing, find, find_by_beam
 from explain.neurons.firing import Firing, count_firing
 from explain.neurons.formula import evaluate, parse
 from explain.types import Concept, Labels, ProbeSet
@@ -293,3 +293,14 @@ def test_auto_is_optimal_where_that_is_cheap():
         Finder(search="best")
     with pytest.raises(InputError, match="go with search='beam'"):
         Finder(search="optimal", penalty=0.9)
+
+
+def test_concepts_of_the_images_where_a_unit_fires():
+    dense, _, _, measured = made(8, images=6)
+    sparse = Measured(measured.index, measured.firing.select([0, 1]), measured.thresholds[:2], measured.pixels)
+    found = concepts_where_firing(sparse.index, sparse.firing, 3)
+    for unit in range(3):
+        images = set(sparse.firing.image[sparse.firing.unit == unit].tolist())
+        for concept in range(5):
+            assert found[unit, concept] == any(dense[concept, image].any() for image in images)
+    assert not found[2].any()

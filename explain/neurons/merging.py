@@ -1,0 +1,168 @@
+"""Runs over different units of one layer, made apart, as one run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.errors import RunError
+from explain.neurons.asking import Saved, open_run
+from explain.neurons.counts import stack_counts
+from explain.neurons.evidence.gathering import with_q_values
+from explain.neurons.results import UnitExplanation, Units, summary_of, warnings_of
+from explain.neurons.saving import unit_of_row, unit_row, write_tables
+from explain.runs import read_json, run_folder, write_json
+
+__all__ = ["merge_runs"]
+
+_ALIKE = ("layer", "grid", "resolution", "pixels", "cells", "settings", "concepts")
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One run that is merged."""
+
+    folder: Path
+    run: dict[str, Any]
+    saved: Saved
+    thresholds: NDArray[np.float32]
+    examples: dict[str, NDArray[Any]]
+
+
+def merge_runs(folders: Sequence[str | Path], out: str | Path, *, overwrite: bool = False) -> Path:
+    """Write one run of all units: but for its manifest, the run that one job over them writes.
+
+    Values that depend on all units (the correction of p-values, the summary) are made anew.
+
+    Raises
+    ------
+    RunError
+        A folder is no neuron run; the runs are not of the same model, data and settings; a unit is in two of them.
+    """
+    if len(folders) < 2:
+        raise RunError(f"{len(folders)} run(s) to merge: give at least two folders")
+    parts = [_opened(Path(folder)) for folder in folders]
+    for part in parts[1:]:
+        _refuse_other(parts[0], part)
+    order = _order(parts)
+    manifest = parts[0].run["manifest"]
+    config = {key: value for key, value in manifest["config"].items() if key != "units"}
+    with run_folder(out, config=config, overwrite=overwrite) as folder:
+        for name in ("arrays", "images"):
+            (folder.path / name).mkdir(exist_ok=True)
+        shutil.copyfile(parts[0].folder / "arrays" / "cells.npz", folder.path / "arrays" / "cells.npz")
+        units, rows = _units(parts, order)
+        _write_counts(parts, order, units, folder.path / "arrays" / "units.npz")
+        _write_examples(parts, rows, folder.path / "arrays" / "examples.npz")
+        manifest = {**manifest, "config": config, "merged": [str(part.folder) for part in parts]}
+        settings = parts[0].run["settings"]
+        run = {
+            **parts[0].run,
+            "manifest": manifest,
+            "images": _copy_images(parts, folder.path),
+            "passes": max(part.run["passes"] for part in parts),
+            "units": [unit_row(unit, row) for unit, row in zip(units, rows, strict=True)],
+            "summary": summary_of(units),
+            "warnings": list(warnings_of(units, settings["quantile"], settings.get("before"))),
+        }
+        write_json(folder.path / "run.json", run)
+        write_json(folder.path / "manifest.json", manifest)
+        write_tables(units, folder.path)
+    return Path(out)
+
+
+def _opened(folder: Path) -> _Part:
+    saved, run = open_run(folder), read_json(folder / "run.json")
+    try:
+        with np.load(folder / "arrays" / "units.npz", allow_pickle=False) as stored:
+            thresholds = stored["thresholds"]
+        with np.load(folder / "arrays" / "examples.npz", allow_pickle=False) as stored:
+            examples = {name: stored[name] for name in ("unit", "formula", "shape")}
+    except (OSError, KeyError, ValueError) as error:
+        raise RunError(f"the arrays of {folder} cannot be read: {error}") from None
+    return _Part(folder, run, saved, thresholds, examples)
+
+
+def _refuse_other(first: _Part, other: _Part) -> None:
+    manifests = first.run["manifest"], other.run["manifest"]
+    for key in ("model", "data"):
+        hashes = [manifest[key].get("hash") for manifest in manifests]
+        if hashes[0] != hashes[1]:
+            raise RunError(f"{other.folder} is of another {key} ({hashes[1]}) than {first.folder} ({hashes[0]})")
+    for key in _ALIKE:
+        if first.run[key] != other.run[key]:
+            raise RunError(f"{other.folder} differs from {first.folder} in {key}: repeat it with the same settings")
+
+
+def _order(parts: Sequence[_Part]) -> list[tuple[int, int]]:
+    """Return (part, place in it) of every unit, ascending."""
+    found: dict[int, tuple[int, int]] = {}
+    for number, part in enumerate(parts):
+        for place, unit in enumerate(part.saved.numbers.tolist()):
+            if unit in found:
+                other = parts[found[unit][0]].folder
+                raise RunError(f"unit {unit} is in {other} and in {part.folder}: give runs over different units")
+            found[unit] = (number, place)
+    return [found[unit] for unit in sorted(found)]
+
+
+def _units(parts: Sequence[_Part], order: list[tuple[int, int]]) -> tuple[Units, list[list[dict[str, Any]]]]:
+    """Return the units with corrected p-values, and their examples with rows counted through."""
+    units: list[UnitExplanation] = []
+    rows: list[list[dict[str, Any]]] = []
+    count = 0
+    for number, place in order:
+        row = parts[number].run["units"][place]
+        units.append(unit_of_row(row))
+        rows.append([])
+        for example in row["examples"]:
+            rows[-1].append({**example, "row": count, "from": (number, example["row"])})
+            count += 1
+    evidence = [unit.evidence for unit in units if unit.evidence is not None]
+    if len(evidence) == len(units):
+        units = [replace(unit, evidence=one) for unit, one in zip(units, with_q_values(evidence), strict=True)]
+    return Units(tuple(units)), rows
+
+
+def _write_counts(parts: Sequence[_Part], order: list[tuple[int, int]], units: Units, path: Path) -> None:
+    counts = stack_counts([part.saved.counts for part in parts])
+    begin = np.concatenate([[0], np.cumsum([len(part.saved.numbers) for part in parts])])
+    chosen = counts.select(np.array([begin[number] + place for number, place in order]))
+    np.savez_compressed(
+        path,
+        units=np.array([unit.unit for unit in units]),
+        thresholds=np.array([unit.threshold for unit in units], dtype=np.float32),
+        active=chosen.active,
+        indptr=chosen.indptr,
+        cells=chosen.cells,
+        counts=chosen.counts,
+    )
+
+
+def _write_examples(parts: Sequence[_Part], rows: list[list[dict[str, Any]]], path: Path) -> None:
+    """Write the masks of all examples; takes the key ``from`` out of ``rows``."""
+    places = [example.pop("from") for row in rows for example in row]
+    width = parts[0].examples["unit"].shape[1]
+    masks = {
+        name: np.array([parts[number].examples[name][row] for number, row in places], np.uint8).reshape(-1, width)
+        for name in ("unit", "formula")
+    }
+    np.savez_compressed(path, unit=masks["unit"], formula=masks["formula"], shape=parts[0].examples["shape"])
+
+
+def _copy_images(parts: Sequence[_Part], folder: Path) -> list[dict[str, Any]]:
+    """Copy the pictures of all runs; return the list of images with what each run shows."""
+    images = [dict(image) for image in parts[0].run["images"]]
+    for part in parts:
+        for number, image in enumerate(part.run["images"]):
+            if image["file"] is not None:
+                images[number]["file"] = image["file"]
+                if not (folder / image["file"]).exists():
+                    shutil.copyfile(part.folder / image["file"], folder / image["file"])
+    return images
