@@ -33,9 +33,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 
+from explain.compiling import compiled
 from explain.neurons.cells import CellIndex, Cells, build_index, cell_map, formula_cells, merge_cells
 from explain.neurons.counts import UnitCounts
 from explain.neurons.firing import Firing, count_firing, firing_from_pieces
@@ -162,7 +162,7 @@ def images_of(seed: int, begin: int, end: int, resolution: int, concepts: int) -
         yield labels(seed, number, resolution, concepts)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _hash(value: Any) -> Any:
     """Return 64 mixed bits (the finaliser of SplitMix64)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -170,20 +170,20 @@ def _hash(value: Any) -> Any:
     return value ^ (value >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _next(state: Any) -> Any:
     """Return the next number of a stream, uniform in 0…1."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     return np.float64(_hash(state[0]) >> np.uint64(11)) / 9007199254740992.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _normal(state: Any) -> Any:
     """Return the next normal number (sum of four uniforms: light tails, fast)."""
     return (_next(state) + _next(state) + _next(state) + _next(state) - 2.0) * 1.7320508075688772
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _pick(cumulated: Any, at: float) -> Any:
     low, high = 0, len(cumulated) - 1
     while low < high:
@@ -195,7 +195,7 @@ def _pick(cumulated: Any, at: float) -> Any:
     return low
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _draw(world: Any, key: Any, textures: float, maps: Any, whole: Any) -> None:
     """Draw image ``key = (seed, number)`` into ``maps (4, h, w)`` and ``whole (2,)``."""
     state = np.empty(1, np.uint64)
@@ -215,7 +215,7 @@ def _draw(world: Any, key: Any, textures: float, maps: Any, whole: Any) -> None:
     _draw_colours(world, state, maps, owner, shown, things)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _draw_ground(world: Any, state: Any, scene: int, maps: Any, owner: Any, shown: Any) -> Any:
     side = maps.shape[1]
     first, second = 0.2 + 0.3 * _next(state), 0.55 + 0.3 * _next(state)
@@ -234,7 +234,7 @@ def _draw_ground(world: Any, state: Any, scene: int, maps: Any, owner: Any, show
     return 3
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _draw_things(world: Any, state: Any, scene: int, maps: Any, owner: Any, shown: Any, first: int) -> Any:
     """Cover the ground, the largest first; the last blobs are unlabelled."""
     labelled = 6 + np.int64(_next(state) * 7)
@@ -265,7 +265,7 @@ def _draw_things(world: Any, state: Any, scene: int, maps: Any, owner: Any, show
     return first + labelled + blank
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _paint(maps: Any, owner: Any, box: Any, round_: bool, number: int, label: int) -> None:
     side = maps.shape[1]
     for y in range(max(0, int((box[1] - box[3]) * side)), min(side, int((box[1] + box[3]) * side) + 1)):
@@ -279,7 +279,7 @@ def _paint(maps: Any, owner: Any, box: Any, round_: bool, number: int, label: in
                 maps[2, y, x] = -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _draw_parts(world: Any, state: Any, maps: Any, owner: Any, box: Any, number: int, label: int) -> None:
     for one in range(_PARTS):
         part = world.parts[label, one]
@@ -296,7 +296,7 @@ def _draw_parts(world: Any, state: Any, maps: Any, owner: Any, box: Any, number:
                 _paint_part(maps, owner, x + left * width, y + up * height, width / 2, height / 2, number, 2, small)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _paint_part(
     maps: Any, owner: Any, x: float, y: float, width: float, height: float, number: int, layer: int, part: int
 ) -> None:
@@ -307,7 +307,7 @@ def _paint_part(
                 maps[layer, row, column] = part
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _draw_colours(world: Any, state: Any, maps: Any, owner: Any, shown: Any, things: int) -> None:
     """Give each thing its own mix of its palette, in patches of 1/28 of the side and with speckle."""
     side = maps.shape[1]
@@ -457,7 +457,7 @@ def planted_cells(cells: Cells, planted: tuple[Formula, ...]) -> NDArray[np.bool
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill_maps(
     local: Any, start: Any, lookup: Any, planted: Any, key: Any, noise: float, histogram: Any, maps: Any
 ) -> None:
@@ -482,7 +482,7 @@ def _fill_maps(
                 maps[image, unit, place // SIDE, place % SIDE] = np.float32(max(value, 0.0))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_places(local: Any, image: int, sets: int, histogram: Any) -> None:
     """Count the pixels of each label set under each position of the maps."""
     side = local.shape[1]
@@ -495,7 +495,7 @@ def _count_places(local: Any, image: int, sets: int, histogram: Any) -> None:
                 histogram[(y * SIDE // side) * SIDE + x * SIDE // side, local[image, y, x]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_planted(planted: Any, cell: int, pixels: int, inside: Any, place: int) -> None:
     for unit in range(planted.shape[1]):
         if planted[cell, unit]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from struct import pack
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,16 +50,35 @@ def image_cells(labels: Labels) -> ImageCells:
     flat = maps.reshape(len(maps), size[0] * size[1])
     kind = np.uint16 if size[0] * size[1] < 0xFFFF else np.uint32
     ids, first, counts = _distinct_columns(flat, ignored.reshape(-1))
-    columns = flat[:, first].T.tolist()
-    whole = labels.whole
-    keys = tuple(_key({*row, *whole} - {-1}) for row in columns)
+    numbers, ends = _label_sets(flat, first, np.array(labels.whole, np.int32))
+    data, edges = numbers.astype(">i4").tobytes(), (4 * ends).tolist()
+    keys = tuple(data[begin:end] for begin, end in pairwise([0, *edges]))
     # -1 (ignored) becomes the largest value of the unsigned type.
     local = ids.astype(kind).reshape(size)
     return ImageCells(local, counts, keys)
 
 
-def _key(labels: set[int]) -> bytes:
-    return pack(f">{len(labels)}i", *sorted(labels))
+@compiled
+def _label_sets(maps: Any, first: Any, whole: Any) -> Any:  # pragma: no cover - compiled
+    """Return the labels of the columns ``first``, each set ascending and without repeats, and where each ends."""
+    numbers = np.empty(len(first) * (len(maps) + len(whole)), np.int32)
+    ends = np.empty(len(first), np.int64)
+    end = np.int64(0)
+    for column in range(len(first)):
+        begin = end
+        for layer in range(len(maps) + len(whole)):
+            label = maps[layer, first[column]] if layer < len(maps) else whole[layer - len(maps)]
+            place = end
+            while place > begin and numbers[place - 1] > label:
+                place -= 1
+            if label == -1 or (place > begin and numbers[place - 1] == label):
+                continue
+            for at in range(end, place, -1):
+                numbers[at] = numbers[at - 1]
+            numbers[place] = label
+            end += 1
+        ends[column] = end
+    return numbers[:end].copy(), ends
 
 
 @compiled

@@ -181,7 +181,15 @@ class CellBuilder:
         cells, (renumber,) = _unite(self.concepts, [(list(self._numbers), np.array(self._counts, np.int64))])
         sizes = [0, *map(len, self._lookup)]
         flat = np.array([number for row in self._lookup for number in row], np.int64)
-        return CellIndex(cells, np.stack(self._local), np.cumsum(sizes, dtype=np.int64), renumber[flat])
+        return CellIndex(cells, self._stacked(), np.cumsum(sizes, dtype=np.int64), renumber[flat])
+
+    def _stacked(self) -> NDArray[Any]:
+        """Return all local numbers as one array, moved there one by one: they are not in memory twice."""
+        whole = np.empty((len(self._local), *self._local[0].shape), self._local[0].dtype)
+        for image in range(len(whole)):
+            whole[image] = self._local[image]
+            self._local[image] = whole[image]
+        return whole
 
 
 def build_index(concepts: Sequence[Concept], labels: Iterable[Labels]) -> CellIndex:

@@ -1,0 +1,145 @@
+"""``explain neurons``, ``ask`` and ``merge`` end to end."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from explain.data.scenes import write_scenes
+
+NET = """
+import torch
+from torch import nn
+
+def subject():
+    import explain
+    from explain.nets import Preprocess
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 5, stride=4, padding=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                        nn.Linear(8, 3))
+    return explain.load(net, transform=Preprocess((56, 56)))
+"""
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    path = tmp_path_factory.mktemp("net") / "small_net.py"
+    path.write_text(NET)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("data") / "scenes", count=12, seed=3)
+
+
+def arguments(net, scenes, *more):
+    return ("neurons", f"{net}:subject", "--data", scenes, "--batch-size", "4", "--shuffles", "19", "--draws", "20",
+            "--quantile", "0.02", *more)  # fmt: skip
+
+
+def table(folder, name="units.csv"):
+    with (folder / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def same(one, other):
+    first, second = (json.loads((path / "run.json").read_text()) for path in (one, other))
+    assert {key for key in first if first[key] != second[key]} <= {"manifest"}
+    for name in ("units.csv", "evidence.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    for name in ("cells", "units", "examples"):
+        with np.load(one / "arrays" / f"{name}.npz") as a, np.load(other / "arrays" / f"{name}.npz") as b:
+            assert all(np.array_equal(a[key], b[key]) for key in a.files)
+
+
+def test_evidence_split_and_concepts_from_pixels(run, net, scenes, tmp_path):
+    out = tmp_path / "run"
+    code, text, err = run(
+        *arguments(net, scenes, "--held-out", "0.25", "--concepts", "position", "--sort", "p_value", "--out", out)
+    )
+    assert code == 0, err
+    assert "by p_value" in text
+    assert "lie above chance" in text
+    found = json.loads((out / "run.json").read_text())
+    assert {"position", "object"} <= {concept["category"] for concept in found["concepts"]}
+    assert found["settings"]["held_out"] == 0.25
+    for row in table(out):
+        assert 0 <= float(row["iou_heldout"]) <= 1
+        assert 1 / 20 <= float(row["p_value"]) <= 1
+        assert (row["search"], row["certified"], row["gap"]) == ("optimal", "True", "0.0")
+    for row in table(out, "evidence.csv"):
+        assert row["kind"] in ("none", "single", "related", "unrelated", "specialised", "mixed")
+        assert row["stability"] == ""  # one split has no halves
+    code, _, err = run(*arguments(net, scenes, "--split-column", "fold", "--out", tmp_path / "no"))
+    assert code == 2
+    assert "no column 'fold'" in err
+    code, _, err = run(*arguments(net, scenes, "--sort", "iuo", "--out", out, "--held-out", "0.25", "--resume"))
+    assert code == 2
+
+
+def test_ask_and_merge(run, net, scenes, tmp_path):
+    whole, low, high = (tmp_path / name for name in ("whole", "low", "high"))
+    for out, units in ((whole, "0:8"), (low, "0:3"), (high, "3:8")):
+        assert run(*arguments(net, scenes, "--units", units, "--out", out))[0] == 0
+    code, text, err = run("merge", high, low, "--out", tmp_path / "merged")
+    assert code == 0, err
+    same(whole, tmp_path / "merged")
+    assert (tmp_path / "merged" / "report.html").is_file()
+    row = table(whole)[2]
+    code, text, err = run("ask", tmp_path / "merged", row["formula"], "--show", "8")
+    assert code == 0, err
+    assert f"{float(row['iou']):.4f}" in text
+    code, _, err = run("ask", whole, "no_such_thing")
+    assert code == 2
+    assert "unknown concept" in err
+    code, _, err = run("merge", low, low, "--out", tmp_path / "twice")
+    assert code == 2
+    assert "unit 0 is in" in err
+
+
+def test_two_processes_are_one(net, scenes, tmp_path):
+    command = arguments(net, scenes, "--out")
+    single = [sys.executable, "-m", "explain", *map(str, command), str(tmp_path / "one")]
+    subprocess.run(single, check=True, capture_output=True)
+    double = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29583", "-m",
+              "explain", *map(str, command), str(tmp_path / "two")]  # fmt: skip
+    subprocess.run(double, check=True, capture_output=True)
+    same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize("where", ["passes", "shuffles"])
+def test_an_interrupted_run_goes_on_to_the_same_result(run, net, scenes, tmp_path, monkeypatch, where):
+    import explain.neurons.collect as collect
+    import explain.neurons.evidence.chance as chance
+
+    command = arguments(net, scenes, "--out")
+    assert run(*command, tmp_path / "whole")[0] == 0
+    module, name = (collect, "stream_maps") if where == "passes" else (chance, "_null")
+    original, calls = getattr(module, name), []
+
+    def maps(*given, **options):
+        for batch in original(*given, **options):
+            calls.append(batch)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            yield batch
+
+    def null(*given, **options):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*given, **options)
+
+    monkeypatch.setattr("explain.runs.Checkpoint.due", lambda self, name: self.folder is not None)
+    monkeypatch.setattr(module, name, maps if where == "passes" else null)
+    code, _, err = run(*command, tmp_path / "cut")
+    assert code == 130
+    assert "--resume" in err
+    assert not (tmp_path / "cut").exists()
+    assert run(*command, tmp_path / "cut", "--resume")[0] == 0
+    assert len(calls) == {"passes": 4, "shuffles": 3 + 6}[where]  # what was saved was not done again
+    same(tmp_path / "whole", tmp_path / "cut")
