@@ -136,16 +136,19 @@ def _index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pr
     for concept in range(concepts):
         work.shared[concept] = 0
         work.start[concept] = 0
-    # Three loops, so that the reads of one need not wait for each other: the table is larger than the caches.
+    mask, columns = (1 << table.width) - 1, table.packed.shape[1]
     ends = 0
     for place in range(len(own)):
         work.own_start[place] = ends
-        ends += table.records[own[place] + 1, 0] - table.records[own[place], 0]
+        for column in range(2, columns):
+            word = table.packed[own[place], column]
+            for at in range(0, 64, table.width):
+                label = (word >> at) & mask
+                if label == mask:
+                    break
+                work.own_labels[ends] = label
+                ends += 1
     work.own_start[len(own)] = ends
-    for place in range(len(own)):
-        shift = table.records[own[place], 0] - work.own_start[place]
-        for at in range(work.own_start[place], work.own_start[place + 1]):
-            work.own_labels[at] = table.indices[at + shift]
     for place in range(len(own)):
         for at in range(work.own_start[place], work.own_start[place + 1]):
             work.shared[work.own_labels[at]] += own_counts[place]
@@ -396,15 +399,21 @@ def _fill_pixels(
         return
     if op == AND_NOT and disjoint:
         return
+    mask_label, columns = (1 << table.width) - 1, table.packed.shape[1]
     for at in range(begin, end):
         cell = table.rows[at]
         bit = np.uint64(1) << np.uint64(cell & 63)
         inside = (work.bits[parent, cell >> 6] & bit) != 0
         if inside:
-            weight, mark = sign * table.records[cell, 1], sign * table.records[cell, 2]
-            for label in range(table.records[cell, 0], table.records[cell + 1, 0]):
-                work.vectors[0, slot, table.indices[label]] += weight
-                work.vectors[2, slot, table.indices[label]] += mark
+            weight, mark = sign * table.packed[cell, 0], sign * table.packed[cell, 1]
+            for column in range(2, columns):
+                word = table.packed[cell, column]
+                for place in range(0, 64, table.width):
+                    label = (word >> place) & mask_label
+                    if label == mask_label:
+                        break
+                    work.vectors[0, slot, label] += weight
+                    work.vectors[2, slot, label] += mark
         if (op == AND and inside) or op == OR:
             work.bits[slot, cell >> 6] |= bit
         elif (op == AND_NOT and inside) or (op == OR_NOT and not inside):

@@ -29,6 +29,12 @@ class Table(NamedTuple):
     with probability 2^-64). The last row only ends the one before."""
     indices: Any
     """uint16, or int32 where that is too small: concepts of each cell, in the order of ``Cells.concepts``."""
+    packed: Any
+    """int64 ``(M, 2 + k)``: pixels, mark and concepts of each cell in one piece of memory: a step of the search reads
+    no more than that. Concepts are 16 bits wide, four to a number from the lowest bits on, and end with one of all
+    bits; 32 bits and two to a number where there are more of them."""
+    width: Any
+    """Bits of a concept in ``packed``."""
     start: Any
     """int64 ``(C + 1,)``: where the cells of each concept begin in ``rows``."""
     rows: Any
@@ -75,6 +81,8 @@ def make_table(cells: Cells, min_pixels: int = 0, *, by_size: bool = False) -> T
     count = len(used)
     start = np.zeros(count + 1, np.int64)
     np.cumsum(np.bincount(indices, minlength=count), out=start[1:])
+    width = 16 if count < 0xFFFF else 32
+    most = int(np.diff(indptr).max(initial=0))
     records = np.zeros((len(cells) + 1, 3), np.int64)
     records[:, 0] = indptr
     records[:-1, 1] = cells.counts
@@ -82,6 +90,8 @@ def make_table(cells: Cells, min_pixels: int = 0, *, by_size: bool = False) -> T
         concepts=contiguous(used, np.int64),
         records=records,
         indices=contiguous(indices, np.uint16 if count < 1 << 16 else np.int32),
+        packed=np.zeros((len(cells), 2 + -(-most * width // 64)), np.int64),
+        width=width,
         start=start,
         rows=np.empty(len(indices), np.int32),
         pixels=contiguous(pixels[used], np.int64),
@@ -94,7 +104,8 @@ def make_table(cells: Cells, min_pixels: int = 0, *, by_size: bool = False) -> T
 
 @compiled
 def _fill(table: Any, place: Any) -> None:  # pragma: no cover - compiled
-    """Fill marks, ``rows``, ``overlap`` and ``shared_marks``; ``place``: where each concept's rows begin."""
+    """Fill marks, ``packed``, ``rows``, ``overlap`` and ``shared_marks``; ``place``: where a concept's rows begin."""
+    per = 64 // table.width
     for cell in range(len(table.records) - 1):
         begin, end = table.records[cell, 0], table.records[cell + 1, 0]
         mark = np.uint64(0x9E3779B97F4A7C15)
@@ -107,6 +118,14 @@ def _fill(table: Any, place: Any) -> None:  # pragma: no cover - compiled
         # Cells without pixels (of images that are held out) make no difference between sets.
         signed = np.int64(mark) if weight > 0 else np.int64(0)
         table.records[cell, 2] = signed
+        table.packed[cell, 0], table.packed[cell, 1] = weight, signed
+        for column in range(2, table.packed.shape[1]):
+            word = np.uint64(0)
+            for at in range(per):
+                number = begin + (column - 2) * per + at
+                label = np.int64(table.indices[number]) if number < end else (1 << table.width) - 1
+                word |= np.uint64(label) << np.uint64(at * table.width)
+            table.packed[cell, column] = np.int64(word)
         for at in range(begin, end):
             one = table.indices[at]
             table.rows[place[one]] = cell
