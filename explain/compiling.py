@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core import caching
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "inner"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -29,6 +29,12 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
         except (AttributeError, ImportError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
             self.flush()
             return None
+
+
+def inner(function: Function) -> Function:
+    """Compile a function that only compiled ones call: without the way in from Python, which takes as long to make."""
+    compiler: Any = numba.njit
+    return cast(Function, compiler(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def compiled(function: Function) -> Function:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from explain.compiling import compiled
+from explain.compiling import compiled, inner
 
 __all__ = [
     "AND",
@@ -117,7 +117,7 @@ def search_units(
             _write(work, work.beam[_SLOT, place], output[unit, place])
 
 
-@compiled
+@inner
 def _write(work: Any, slot: int, row: Any) -> None:  # pragma: no cover - compiled
     most = (len(row) - HEAD) // 2
     for at in range(_BUSY):
@@ -126,7 +126,7 @@ def _write(work: Any, slot: int, row: Any) -> None:  # pragma: no cover - compil
         row[HEAD + at], row[HEAD + most + at] = work.slots[slot, HEAD + at], work.slots[slot, HEAD + most + at]
 
 
-@compiled
+@inner
 def _index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pragma: no cover - compiled
     """Empty the beam, count the unit's pixels per concept and sort its cells by concept."""
     work.beam[_COUNT, 0] = 0
@@ -166,22 +166,22 @@ def _index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pr
             work.places[work.start[label]] = place
 
 
-@compiled
+@inner
 def _choose_concepts(table: Any, work: Any, rules: Any, active: int) -> None:  # pragma: no cover - compiled
     """Set ``chosen``: which concepts extensions may use."""
     concepts = len(work.shared)
     for concept in range(concepts):
         work.chosen[concept] = rules.limit == 0
-    if rules.limit > 0:
-        scores = np.empty(concepts, np.float64)
+    for _ in range(min(rules.limit, concepts)):
+        best, highest = -1, -1.0
         for concept in range(concepts):
-            scores[concept] = -work.shared[concept] / (active + table.pixels[concept] - work.shared[concept])
-        order = np.argsort(scores, kind="mergesort")
-        for place in range(min(rules.limit, concepts)):
-            work.chosen[order[place]] = 1
+            score = work.shared[concept] / (active + table.pixels[concept] - work.shared[concept])
+            if work.chosen[concept] == 0 and score > highest:
+                best, highest = concept, score
+        work.chosen[best] = 1
 
 
-@compiled
+@inner
 def _offer(
     table: Any, work: Any, rules: Any, active: int, unit: int, round_: int
 ) -> None:  # pragma: no cover - compiled
@@ -309,7 +309,7 @@ def _offer(
     beam[_COUNT, 0] = count
 
 
-@compiled
+@inner
 def _settle(
     table: Any, work: Any, rules: Any, own: Any, own_counts: Any, active: int, length: int, go_on: bool
 ) -> None:  # pragma: no cover - compiled
@@ -344,7 +344,7 @@ def _settle(
         work.slots[work.beam[_SLOT, place], _BUSY] = 1
 
 
-@compiled
+@inner
 def _fill_leaf(
     table: Any, work: Any, own: Any, own_counts: Any, slot: int, concept: int
 ) -> None:  # pragma: no cover - compiled
@@ -367,7 +367,7 @@ def _fill_leaf(
             work.vectors[1, slot, work.own_labels[at_label]] += own_counts[place]
 
 
-@compiled
+@inner
 def _fill_pixels(
     table: Any, work: Any, rules: Any, slot: int, parent: int, op: int, concept: int
 ) -> None:  # pragma: no cover - compiled
@@ -420,7 +420,7 @@ def _fill_pixels(
             work.bits[slot, cell >> 6] &= ~bit
 
 
-@compiled
+@inner
 def _fill_active(
     table: Any, work: Any, own: Any, own_counts: Any, slot: int, parent: int, op: int, concept: int
 ) -> None:  # pragma: no cover - compiled

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from explain.compiling import compiled
+from explain.compiling import compiled, inner
 from explain.neurons._beam import AND, AND_NOT, OR
 
 __all__ = ["ExactWork", "make_exact_work", "search_exactly"]
@@ -93,7 +93,7 @@ def search_exactly(
                         work.gain[table.indices[at], table.indices[to]] = 0.0
 
 
-@compiled
+@inner
 def _score_singles(
     table: Any, work: Any, own: Any, own_counts: Any, active: int, best: Any
 ) -> None:  # pragma: no cover - compiled
@@ -123,7 +123,7 @@ def _score_singles(
             best[0, _SHARED], best[0, _PIXELS], best[0, _FIRST] = sums[concept], table.pixels[concept], concept
 
 
-@compiled
+@inner
 def _fill_pairs(
     table: Any, work: Any, own: Any, own_counts: Any, active: int, best: Any
 ) -> None:  # pragma: no cover - compiled
@@ -141,11 +141,11 @@ def _fill_pairs(
                     work.gain[one, table.indices[to]] += value
 
 
-@compiled
+@inner
 def _score_pairs(table: Any, work: Any, total: Any, active: int, best: Any) -> None:  # pragma: no cover - compiled
     """Find the best pair, and fill ``reach``: the best T of each concept alone or as left operand."""
     concepts = len(table.pixels)
-    own, sizes = np.diag(work.shared).copy(), table.pixels
+    own, sizes = _diagonal(work.shared), table.pixels
     shorter = np.int64(0)  # a pair must beat the single, and the pair, that are known
     if best[1, _SHARED] * (active + best[0, _PIXELS] - best[0, _SHARED]) < best[0, _SHARED] * (
         active + best[1, _PIXELS] - best[1, _SHARED]
@@ -197,21 +197,28 @@ def _score_pairs(table: Any, work: Any, total: Any, active: int, best: Any) -> N
                     best[1, _FIRST], best[1, _SECOND] = (c, a) if op == AND_NOT else (min(a, c), max(a, c))
 
 
-@compiled
+@inner
+def _diagonal(square: Any) -> Any:  # pragma: no cover - compiled
+    found = np.empty(len(square), square.dtype)
+    for place in range(len(square)):
+        found[place] = square[place, place]
+    return found
+
+
+@inner
 def _slack(tau: float, active: int, total: int) -> Any:  # pragma: no cover - compiled
     """What rounding may hide, many times over: T adds numbers of this size in float64."""
     return 1e-12 * (active + tau * total) + 1e-9
 
 
-@compiled
+@inner
 def _score_triples(
     table: Any, work: Any, total: Any, own: Any, own_counts: Any, active: int, best: Any, told: Any
 ) -> None:  # pragma: no cover - compiled
     """Go through all pairs of concepts: steps 2 to 4 of the module's text."""
     concepts = len(table.pixels)
     sizes = table.pixels
-    mine = np.diag(work.shared).copy()
-    gains = np.diag(work.gain).copy()
+    mine, gains = _diagonal(work.shared), _diagonal(work.gain)
     if best[2, _SHARED] * (active + best[1, _PIXELS] - best[1, _SHARED]) < best[1, _SHARED] * (
         active + best[2, _PIXELS] - best[2, _SHARED]
     ):
@@ -276,7 +283,7 @@ def _score_triples(
             _mark(table, work, a, 0)
 
 
-@compiled
+@inner
 def _third_may_help(
     table: Any, work: Any, mine: Any, a: int, b: int, tau: float, bar: float, stays: Any
 ) -> Any:  # pragma: no cover - compiled
@@ -309,7 +316,7 @@ def _third_may_help(
     return stays[0] or stays[1] or stays[2] or stays[3]
 
 
-@compiled
+@inner
 def _mark(table: Any, work: Any, concept: int, sign: int) -> None:  # pragma: no cover - compiled
     for at in range(table.start[concept], table.start[concept + 1]):
         work.marked[table.rows[at]] = sign
@@ -317,7 +324,7 @@ def _mark(table: Any, work: Any, concept: int, sign: int) -> None:  # pragma: no
         work.marked_own[work.places[at]] = sign
 
 
-@compiled
+@inner
 def _count_triple(
     table: Any, work: Any, own: Any, own_counts: Any, concept: int, meet: bool
 ) -> None:  # pragma: no cover - compiled
@@ -339,7 +346,7 @@ def _count_triple(
                 work.triple[1, table.indices[label]] += own_counts[place]
 
 
-@compiled
+@inner
 def _score_thirds(
     table: Any, work: Any, mine: Any, a: int, b: int, active: int, stays: Any, tau: float, best: Any
 ) -> Any:  # pragma: no cover - compiled
