@@ -12,16 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from explain.errors import InputError
+from explain.neurons.counts import UnitCounts
+from explain.neurons.evidence._shuffled import count_orders
 from explain.neurons.evidence.heldout import Search
 from explain.neurons.evidence.parts import Measured
-from explain.neurons.firing import Firing, count_firing
+from explain.neurons.upsampling import upsample
 
 __all__ = ["Chance", "against_untrained", "by_chance", "corrected"]
 
-_BYTES = 1 << 28  # of repeated maps held at one time
+_ENTRIES = 1 << 24  # counts held at one time
+_MAPS = 256  # upsampled at one time
 
 
 @dataclass(frozen=True)
@@ -94,21 +98,37 @@ def _null(
     measured: Measured, unit: int, part: slice, search: Search, shuffles: int, random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Return the best IoU of each shuffle: shuffles are counted and searched as if they were units."""
-    images, maps = measured.firing.image[part], measured.firing.maps[part]
+    images = measured.firing.image[part]
     null = np.zeros(shuffles)
     if not len(images):
         return null
-    step = max(1, _BYTES // max(1, maps.nbytes))
+    begins, pixels = _active_pixels(measured, unit, part)
+    index = measured.index
+    local = np.ascontiguousarray(index.local).reshape(len(index), -1)
+    start, lookup = np.require(index.start, np.int64, ["C", "W"]), np.require(index.lookup, np.int64, ["C", "W"])
+    most = int(np.minimum(np.diff(begins), int(np.diff(start).max())).sum())  # cells of one shuffle
+    step = max(1, _ENTRIES // max(1, most))
+    scratch = np.zeros(len(index.cells), np.int64)
     for begin in range(0, shuffles, step):
         size = min(step, shuffles - begin)
-        orders = np.stack([random.permutation(len(measured.index)) for _ in range(size)])
-        firing = Firing(
-            np.repeat(np.arange(size), len(images)), orders[:, images].reshape(-1), np.tile(maps, (size, 1, 1))
-        )
-        limits = np.full(size, measured.thresholds[unit], np.float32)
-        counts = count_firing(firing, limits, measured.index, units=size, upsampling=measured.upsampling)
-        null[begin : begin + size] = [result.iou for result in search(measured.index.cells, counts)]
+        laid = np.stack([random.permutation(len(index)) for _ in range(size)])[:, images]
+        indptr, cells, counts = np.zeros(size + 1, np.int64), *np.empty((2, size * most), np.int64)
+        count_orders(begins, pixels, laid, (local, start, lookup), scratch, indptr, cells, counts)
+        found = UnitCounts(indptr, cells[: indptr[-1]], counts[: indptr[-1]])
+        null[begin : begin + size] = [result.iou for result in search(index.cells, found)]
     return null
+
+
+def _active_pixels(measured: Measured, unit: int, part: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the active pixels of a unit's maps, one after the other, and where each map's begin."""
+    limit, size = float(measured.thresholds[unit]), measured.index.local.shape[1:]
+    sizes, pixels = [np.zeros(1, np.int64)], [np.zeros(0, np.int64)]
+    for begin in range(part.start, part.stop, _MAPS):
+        maps = torch.from_numpy(measured.firing.maps[begin : min(begin + _MAPS, part.stop)])
+        active = (upsample(maps, (size[0], size[1]), measured.upsampling) > limit).flatten(1).numpy()
+        sizes.append(active.sum(1))
+        pixels.append(np.flatnonzero(active) % active.shape[1])
+    return np.cumsum(np.concatenate(sizes)), np.concatenate(pixels)
 
 
 def corrected(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
