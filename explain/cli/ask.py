@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from explain.cli.progress import wide_console
 
 __all__ = ["ask"]
 
@@ -24,7 +25,7 @@ def ask(
 
     saved, asked = open_run(run), parse(formula)
     answers = score(saved, asked)
-    console = Console()
+    console = wide_console()
     console.print(told(saved, asked), highlight=False)
     table = Table("unit", "IoU", "precision", "recall", "correlation", "found by the run", "its IoU")
     for one in answers[:show]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from explain.cli import options as opt
 from explain.cli.folders import shared_folder
-from explain.cli.progress import progress_bars
+from explain.cli.progress import progress_bars, wide_console
 from explain.errors import InputError
 
 if TYPE_CHECKING:
@@ -191,12 +191,6 @@ def blind(
         for one in rules:
             console.print(blind_table(kind, one, found[one.name][0], labelled))
     console.print(f"result: {out / 'result.json'}")
-
-
-def wide_console() -> Console:
-    """Return a console that does not fold tables where the output goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 200))
 
 
 def blind_table(kind: str, rules: Protocol, summary: Summary, data: LocalizationSet) -> Table:

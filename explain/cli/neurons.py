@@ -12,7 +12,7 @@ from rich.table import Table
 
 from explain.cli import options as opt
 from explain.cli.folders import shared_folder
-from explain.cli.progress import progress_bars
+from explain.cli.progress import progress_bars, wide_console
 from explain.errors import InputError, near
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def neurons(
         "seed": seed,
     }
     config = {"model": subject.describe(), "data": probe.hash, **settings}
-    console = Console()
+    console = wide_console()
     with world() as processes:
         with shared_folder(out, config, processes, overwrite=overwrite, resume=resume) as folder:
             if not folder.done:

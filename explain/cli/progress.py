@@ -1,4 +1,4 @@
-"""Progress bars on the terminal; plain and quiet where the output is no terminal."""
+"""What goes to the terminal: progress bars, and tables; plain and quiet where the output is no terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["progress_bars"]
+__all__ = ["progress_bars", "wide_console"]
 
 NAMES = {
     "images": "images through the network",
@@ -40,3 +40,9 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]  # TaskID is an int
 
         yield update
+
+
+def wide_console() -> Console:
+    """Return a console that does not fold tables where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 200))
