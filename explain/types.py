@@ -266,6 +266,18 @@ class ProbeSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def first(self, count: int) -> ProbeSet:
+        """Return the first images; the hash says how many."""
+        if count >= len(self):
+            return self
+        return replace(
+            self,
+            images=self.images[:count],
+            names=self.names[:count],
+            hash=f"{self.hash}:{count}",
+            columns={name: values[:count] for name, values in self.columns.items()},
+        )
+
 
 def _chosen_mask(
     masks: Callable[[int, tuple[int, int]], NDArray[np.uint8]],

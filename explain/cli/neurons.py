@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["neurons", "print_run", "read_units", "unit_table"]
 
-ALPHA = 0.05
-
 
 def neurons(
     model: opt.Model,
@@ -70,6 +68,7 @@ def neurons(
     from explain.report import render
 
     rank(quantile, 1)  # refuses what is no share, before anything is written
+    check_column(sort)
     with progress_bars() as progress:
         for one in data:
             opt.prepare_scenes(one, progress)
@@ -151,6 +150,8 @@ def opened(data: list[str], concepts: list[str]) -> ProbeSet:
 
 def print_run(console: Console, run: Any) -> None:
     """Print the summary of a layer."""
+    from explain.neurons.results import ALPHA
+
     facts = run.summary()
     console.print(
         f"{facts['units']} units of {run.layer} on {len(run.probe)} images of {run.probe.name}"
@@ -191,15 +192,23 @@ SHOWN = {
 
 def unit_table(rows: list[dict[str, str]], sort: str = "-iou", count: int = 20) -> Table:
     """Return rows of ``units.csv`` as a table, sorted by a column (``-NAME``: falling)."""
-    falling, column = sort.startswith("-"), sort.removeprefix("-")
-    if rows and column not in rows[0]:
-        raise InputError(f"no column {column!r} to sort by{near(column, list(rows[0]))}: {', '.join(rows[0])}")
+    falling, column = sort.startswith("-"), check_column(sort)
     ordered = sorted(rows, key=lambda row: int(row["unit"]))
     ordered.sort(key=lambda row: _sortable(row[column]), reverse=falling)
     table = Table(*SHOWN.values(), title=f"{min(count, len(rows))} of {len(rows)} units, by {column}")
     for row in ordered[:count]:
         table.add_row(*(_short(row[name], name) for name in SHOWN))
     return table
+
+
+def check_column(sort: str) -> str:
+    """Return the column of ``units.csv`` that ``--sort`` names; `InputError` where there is none."""
+    from explain.neurons.saving import COLUMNS
+
+    column = sort.removeprefix("-")
+    if column not in COLUMNS:
+        raise InputError(f"no column {column!r} to sort by{near(column, COLUMNS)}: {', '.join(COLUMNS)}")
+    return column
 
 
 def _sortable(text: str) -> tuple[int, float, str]:

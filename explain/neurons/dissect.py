@@ -118,6 +118,7 @@ def dissect(
     subject = _squashing(as_subject(model), probe_set := _opened(probe, limit))
     if device is not None:
         subject.to(device)
+    held = held_out_images(asked, probe_set)  # before the passes, as it may be refused
     tell = progress or (lambda stage, done, total: None)
     unit_layer, before = _layer(subject, probe_set, layer, units)
     layer, chosen, grid = unit_layer.layer, unit_layer.units, unit_layer.grid
@@ -136,7 +137,6 @@ def dissect(
     (collected,) = collect_units(job, world)
     refuse_infinite(collected)
     best = top_examples(collected, examples)
-    held = held_out_images(asked, probe_set)
     # By all units of the layer, so that runs over some of them choose alike.
     finder = replace(finder, search=chosen_search(finder, len(index.cells.concepts), unit_layer.total))
     own = world.share(len(chosen), 1)
@@ -248,9 +248,7 @@ def _opened(probe: Any, limit: int | None) -> ProbeSet:
         raise DataError(f"{found.name} holds no images")
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give at least 1 image")
-    if limit is not None and limit < len(found):
-        found = replace(found, images=found.images[:limit], names=found.names[:limit], hash=f"{found.hash}:{limit}")
-    return found
+    return found if limit is None else found.first(limit)
 
 
 def _squashing(subject: Subject, probe: ProbeSet) -> Subject:

@@ -15,7 +15,7 @@ from explain.neurons.cells import CellIndex, Cells
 from explain.neurons.counts import UnitCounts
 from explain.neurons.firing import Firing
 from explain.neurons.optimal import LONGEST_EXACT, optimal_search
-from explain.neurons.search import Compat, SearchResult, beam_search
+from explain.neurons.search import Compat, SearchResult, beam_search, check_rules
 
 __all__ = ["Finder", "How", "chosen_search", "concepts_where_firing", "find", "find_by_beam"]
 
@@ -44,6 +44,9 @@ class Finder:
         for name, value in (("length", self.length), ("beam", self.beam)):
             if value < 1:
                 raise InputError(f"{name}={value}: give at least 1")
+        check_rules(self.penalty, self.limit, self.compat)
+        if self.min_pixels < 0:
+            raise InputError(f"min_pixels={self.min_pixels}: give 0 or more")
         if self.search == "optimal" and not self._plain:
             raise InputError(
                 "search='optimal' proves the best IoU over OR, AND and AND NOT: penalty, limit, or_not and compat go"

@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numba import config
 from numpy.typing import NDArray
 
 from explain.errors import InputError
@@ -34,11 +33,12 @@ from explain.neurons._beam import (
     search_units,
 )
 from explain.neurons._table import Table, contiguous, table_of
+from explain.neurons._threads import threads
 from explain.neurons.cells import Cells
 from explain.neurons.counts import UnitCounts
 from explain.neurons.formula import And, Formula, Leaf, Not, Or
 
-__all__ = ["Backend", "Compat", "Scored", "SearchResult", "beam_search", "ceiling", "check_search", "threads"]
+__all__ = ["Backend", "Compat", "Scored", "SearchResult", "beam_search", "ceiling", "check_rules", "check_search"]
 
 Compat = Literal["compexp"]
 Backend = Literal["auto", "numba", "torch"]
@@ -198,12 +198,7 @@ def beam_search(
         An option is out of range, or the units do not belong to the cells.
     """
     check_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
-    if compat not in (None, "compexp"):
-        raise InputError(f"unknown compat {compat!r}: use 'compexp', or None")
-    if not 0 < penalty <= 1:
-        raise InputError(f"penalty {penalty}: give a factor above 0 and at most 1 (1: longer formulas cost nothing)")
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit}: give at least 1 concept, or None for all")
+    check_rules(penalty, limit, compat)
     if backend not in ("auto", "numba", "torch"):
         raise InputError(f"unknown backend {backend!r}: use 'auto', 'numba' or 'torch'")
     table = table_of(cells, min_pixels)
@@ -236,6 +231,16 @@ def check_search(cells: Cells, units: UnitCounts, *, length: int, beam: int, min
         raise InputError(f"units name cell {units.cells.max()}, but there are {len(cells)} cells")
 
 
+def check_rules(penalty: float, limit: int | None, compat: str | None) -> None:
+    """Raise `InputError` for rules of the beam search that there are not."""
+    if compat not in (None, "compexp"):
+        raise InputError(f"unknown compat {compat!r}: use 'compexp', or None")
+    if not 0 < penalty <= 1:
+        raise InputError(f"penalty {penalty}: give a factor above 0 and at most 1 (1: longer formulas cost nothing)")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit}: give at least 1 concept, or None for all")
+
+
 def results_of(
     output: NDArray[np.int64], active: NDArray[np.int64], names: tuple[Leaf, ...], beam: int, search: str
 ) -> Iterator[SearchResult]:
@@ -261,11 +266,6 @@ def ceiling(cells: Cells, units: UnitCounts) -> NDArray[np.float64]:
         shared, pixels = np.cumsum(counts[order]), np.cumsum(weights[order])
         best[unit] = np.max(shared / (active + pixels - shared), initial=0.0)
     return best
-
-
-def threads() -> int:
-    """Return how many threads search at once: the process's share of the cores, or $NUMBA_NUM_THREADS."""
-    return int(getattr(config, "NUMBA_NUM_THREADS", 1))
 
 
 def run_chunks(

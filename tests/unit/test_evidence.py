@@ -304,3 +304,19 @@ def test_concepts_of_the_images_where_a_unit_fires():
         for concept in range(5):
             assert found[unit, concept] == any(dense[concept, image].any() for image in images)
     assert not found[2].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"penalty": 0}, "penalty 0"), ({"limit": 0}, "limit 0"), ({"compat": "other"}, "unknown compat"),
+     ({"min_pixels": -1}, "min_pixels=-1"), ({"length": 0}, "length=0")],
+)  # fmt: skip
+def test_rules_are_refused_before_any_pass(options, said):
+    with pytest.raises(InputError, match=said):
+        Finder(**options)
+
+
+def test_the_first_images_keep_their_columns():
+    probe = ProbeSet("p", [0, 1, 2], (), None, ("a", "b", "c"), "h", columns={"split": ("train", "val", "train")})
+    assert held_out_images(Asked(split_column="split"), probe.first(2)).tolist() == [False, True]
+    assert (len(probe.first(2)), probe.first(2).hash, probe.first(9)) == (2, "h:2", probe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,7 @@ def open_probe_set(probe: Any, limit: int | None) -> ProbeSet:
     """Return a probe set, the first ``limit`` images of it."""
     found = as_probe(probe)
     check_limit(limit)
-    if limit is not None and limit < len(found):
-        columns = {key: values[:limit] for key, values in found.columns.items()}
-        cut = replace(found, images=found.images[:limit], names=found.names[:limit], columns=columns)
-        found = replace(cut, hash=f"{found.hash}:{limit}")
-    return found
+    return found if limit is None else found.first(limit)
 
 
 def concept_data(
