@@ -56,10 +56,6 @@ class Rules(NamedTuple):
     """float64: the factor of a formula's IoU, by its length."""
     allowed: Any
     """uint8 ``(U, C)``: concepts that may be leaves; ``(0, C)``: all."""
-    total: Any
-    """Pixels of all cells."""
-    total_mark: Any
-    """The sum of all marks."""
 
 
 class Work(NamedTuple):
@@ -132,38 +128,41 @@ def _index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pr
     work.beam[_COUNT, 0] = 0
     for slot in range(len(work.slots)):
         work.slots[slot, _BUSY] = 0
-    concepts = len(work.shared)
+    packed, width = table.packed, table.width
+    mask, columns = (1 << width) - 1, packed.shape[1]
+    shared, start, places = work.shared, work.start, work.places
+    own_start, own_labels = work.own_start, work.own_labels
+    concepts = len(shared)
     for concept in range(concepts):
-        work.shared[concept] = 0
-        work.start[concept] = 0
-    mask, columns = (1 << table.width) - 1, table.packed.shape[1]
+        shared[concept] = 0
+        start[concept] = 0
     ends = 0
     for place in range(len(own)):
-        work.own_start[place] = ends
+        own_start[place] = ends
+        cell, count = own[place], own_counts[place]
         for column in range(2, columns):
-            word = table.packed[own[place], column]
-            for at in range(0, 64, table.width):
+            word = packed[cell, column]
+            for at in range(0, 64, width):
                 label = (word >> at) & mask
                 if label == mask:
                     break
-                work.own_labels[ends] = label
+                own_labels[ends] = label
                 ends += 1
-    work.own_start[len(own)] = ends
-    for place in range(len(own)):
-        for at in range(work.own_start[place], work.own_start[place + 1]):
-            work.shared[work.own_labels[at]] += own_counts[place]
-            work.start[work.own_labels[at]] += 1
+                shared[label] += count
+                start[label] += 1
+    own_start[len(own)] = ends
     ends = 0
     for concept in range(concepts):
-        ends += work.start[concept]
-        work.start[concept] = ends
-    work.start[concepts] = ends
+        ends += start[concept]
+        start[concept] = ends
+    start[concepts] = ends
     for back in range(len(own)):  # backwards, so that ``start`` ends where each concept begins
         place = len(own) - 1 - back
-        for at in range(work.own_start[place], work.own_start[place + 1]):
-            label = work.own_labels[at]
-            work.start[label] -= 1
-            work.places[work.start[label]] = place
+        for at in range(own_start[place], own_start[place + 1]):
+            label = own_labels[at]
+            to = start[label] - 1
+            start[label] = to
+            places[to] = place
 
 
 @inner
@@ -237,7 +236,7 @@ def _offer(
                     )
                 if rules.operators > 3:
                     for at in range(len(w_row)):
-                        a, n = active - own_row[at] + v_row[at], rules.total - size_row[at] + w_row[at]
+                        a, n = active - own_row[at] + v_row[at], table.total - size_row[at] + w_row[at]
                         hits += (
                             (a * negated >= bar * (active + n - a))
                             & (n != same)
@@ -260,8 +259,8 @@ def _offer(
                         a, n, m = shared - v, pixels - w, mark - h
                         width += rules.published
                     elif op == OR_NOT:
-                        a, n = active - own[concept] + v, rules.total - sizes[concept] + w
-                        m = rules.total_mark - table.shared_marks[concept, concept] + h
+                        a, n = active - own[concept] + v, table.total - sizes[concept] + w
+                        m = table.total_mark - table.shared_marks[concept, concept] + h
                         width += rules.published
                     else:
                         a, n, m = own[concept], sizes[concept], table.shared_marks[concept, concept]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from explain.compiling import compiled
 from explain.neurons.cells import Cells
+from explain.neurons.formula import Leaf
 
-__all__ = ["Table", "contiguous", "make_table", "table_of"]
+__all__ = ["Table", "contiguous", "leaves_of", "make_table", "table_of"]
 
 
 class Table(NamedTuple):
@@ -45,6 +46,10 @@ class Table(NamedTuple):
     """int64 ``(C, C)``: pixels that two concepts share."""
     shared_marks: Any
     """int64 ``(C, C)``: the sum of marks over the cells that two concepts share."""
+    total: Any
+    """Pixels of all cells."""
+    total_mark: Any
+    """The sum of all marks."""
 
 
 def contiguous(array: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
@@ -59,6 +64,16 @@ def table_of(cells: Cells, min_pixels: int = 0, *, by_size: bool = False) -> Tab
     if key not in tables:
         tables[key] = make_table(cells, min_pixels, by_size=by_size)
     found: Table = tables[key]
+    return found
+
+
+def leaves_of(cells: Cells, min_pixels: int = 0) -> tuple[Leaf, ...]:
+    """Return the concepts of `table_of` as formulas; they are kept as well."""
+    kept = cells.__dict__.setdefault("_leaves", {})
+    if min_pixels not in kept:
+        concepts = table_of(cells, min_pixels).concepts.tolist()
+        kept[min_pixels] = tuple(Leaf(cells.concepts[number].name) for number in concepts)
+    found: tuple[Leaf, ...] = kept[min_pixels]
     return found
 
 
@@ -97,9 +112,12 @@ def make_table(cells: Cells, min_pixels: int = 0, *, by_size: bool = False) -> T
         pixels=contiguous(pixels[used], np.int64),
         overlap=np.zeros((count, count), np.int64),
         shared_marks=np.zeros((count, count), np.int64),
+        total=cells.total,
+        total_mark=0,
     )
     _fill(table, start[:-1].copy())
-    return table
+    with np.errstate(over="ignore"):
+        return table._replace(total_mark=int(table.records[:, 2].sum()))
 
 
 @compiled

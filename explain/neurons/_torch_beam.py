@@ -154,7 +154,7 @@ def _scores(cells: DeviceTable, units: DeviceUnits, rules: Rules, state: _State,
             union, same = without - wrong, torch.zeros_like(pixels)
         else:
             torch.sub(v, own, out=score).add_(active)
-            union, same = wrong.sub(rest).add_(rules.total), pixels + cells.pixels - rules.total
+            union, same = wrong.sub(rest).add_(cells.total), pixels + cells.pixels - cells.total
         score /= union.add_(1e-10) if rules.published else union
         if rules.penalties[-1] != 1:
             score *= cells.penalties[words + 1 + (rules.published if op in (AND_NOT, OR_NOT) else 0)]
@@ -208,7 +208,7 @@ def _offers(
     parents = both[:, [SHARED, PIXELS, _MARK]].T
     own = torch.stack([units.own[unit, concept], cells.pixels[concept], cells.shared_marks[concept, concept]])
     shared = torch.stack([matrix.flatten()[pair] for matrix in (state.v, state.w, state.h)])
-    whole = torch.tensor([0, int(rules.total), int(rules.total_mark)], device=op.device)[:, None].repeat(1, len(op))
+    whole = torch.tensor([0, cells.total, cells.total_mark], device=op.device)[:, None].repeat(1, len(op))
     whole[0] = units.active[unit]
     parts = cells.counts[op].T
     totals = parents * parts[0] + own * parts[1] + shared * parts[2] + whole * parts[3]

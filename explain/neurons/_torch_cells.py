@@ -40,6 +40,8 @@ class DeviceTable(NamedTuple):
     counts: Tensor
     """int64 ``(4, 4)``: by operator, what it counts: see `_COUNTS`."""
     penalties: Tensor
+    total: int
+    total_mark: int
 
 
 class DeviceUnits(NamedTuple):
@@ -79,6 +81,8 @@ def load_table(table: Table, rules: Rules, device: torch.device) -> DeviceTable:
         bits=_packed(owner, load(table.rows.astype(np.int64)), concepts, words),
         counts=torch.tensor([_COUNTS[op] for op in range(len(_COUNTS))], dtype=torch.int64, device=device),
         penalties=load(rules.penalties),
+        total=int(table.total),
+        total_mark=int(table.total_mark),
     )
 
 

@@ -8,6 +8,7 @@ there by name: ``compat="compexp"``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from explain.neurons._beam import (
     Work,
     search_units,
 )
-from explain.neurons._table import Table, contiguous, table_of
+from explain.neurons._table import Table, contiguous, leaves_of, table_of
 from explain.neurons._threads import threads
 from explain.neurons.cells import Cells
 from explain.neurons.counts import UnitCounts
@@ -217,8 +218,7 @@ def beam_search(
             search_units(table, make_work(table, room, beam, length), counts, rules, begin, end, output)
 
         run_chunks(len(units), run, progress)
-    names = tuple(Leaf(cells.concepts[number].name) for number in table.concepts.tolist())
-    return list(results_of(output, units.active, names, beam, "beam"))
+    return list(results_of(output, units.active, leaves_of(cells, min_pixels), beam, "beam"))
 
 
 def check_search(cells: Cells, units: UnitCounts, *, length: int, beam: int, min_pixels: int) -> None:
@@ -278,10 +278,13 @@ def run_chunks(
         run(begin, end)
         return end - begin
 
-    done = 0
-    # Threads, not numba's own: the compiled code lets go of the lock, and chunks let progress be seen.
-    with ThreadPoolExecutor(threads()) as pool:
-        for finished in pool.map(work, range(0, units, chunk)):
+    begins = range(0, units, chunk)
+    # Threads, not numba's own: the compiled code lets go of the lock, and chunks let progress be seen. To start one
+    # takes longer than to search a unit.
+    alone = min(threads(), len(begins)) < 2
+    with contextlib.nullcontext() if alone else ThreadPoolExecutor(threads()) as pool:
+        done = 0
+        for finished in map(work, begins) if pool is None else pool.map(work, begins):
             done += finished
             if progress is not None:
                 progress(done, units)
@@ -307,8 +310,6 @@ def _make_rules(
         raise InputError(
             f"allowed has shape {allowed.shape}: give bool ({units}, {len(cells.concepts)}), a row per unit"
         )
-    with np.errstate(over="ignore"):
-        total_mark = table.records[:, 2].sum()
     chosen = allowed[:, table.concepts] if allowed is not None else np.zeros((0, len(table.concepts)))
     return Rules(
         operators=4 if or_not else 3,
@@ -317,14 +318,13 @@ def _make_rules(
         # Python's power: a compiled integer power may differ in the last bit.
         penalties=np.array([penalty ** max(0, size - 1) for size in range(2 * length + 2)], np.float64),
         allowed=contiguous(chosen, np.uint8),
-        total=int(table.records[:, 1].sum()),
-        total_mark=int(total_mark),
     )
 
 
 def room_of(table: Table, units: UnitCounts) -> tuple[int, int]:
     """Return the most cells that a unit has, and the most (cell, concept) pairs."""
-    pairs = np.concatenate([[0], np.cumsum(np.diff(table.records[:, 0])[units.cells])])[units.indptr]
+    begin = table.records[:, 0]
+    pairs = np.concatenate([[0], np.cumsum(begin[units.cells + 1] - begin[units.cells])])[units.indptr]
     return int(np.diff(units.indptr).max(initial=0)), int(np.diff(pairs).max(initial=0))
 
 
