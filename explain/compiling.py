@@ -13,6 +13,11 @@ __all__ = ["compiled", "inner"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",  # a division by zero is no exception, whose way out costs time, compiled or compiling
+}
+
 
 _FunctionCache: Any = caching.FunctionCache  # it has no types
 
@@ -34,7 +39,7 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
 def inner(function: Function) -> Function:
     """Compile a function that only compiled ones call: without the way in from Python, which takes as long to make."""
     compiler: Any = numba.njit
-    return cast(Function, compiler(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+    return cast(Function, compiler(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def compiled(function: Function) -> Function:
@@ -44,8 +49,8 @@ def compiled(function: Function) -> Function:
     """
     compiler: Any = numba.njit
     try:
-        found = compiler(cache=True, nogil=True)(function)
+        found = compiler(**_OPTIONS, cache=True)(function)
         found._cache = _Cache(found.py_func)
     except RuntimeError:  # numba found no folder that it may write to
-        found = compiler(nogil=True)(function)
+        found = compiler(**_OPTIONS)(function)
     return cast(Function, found)

@@ -128,41 +128,38 @@ def _index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pr
     work.beam[_COUNT, 0] = 0
     for slot in range(len(work.slots)):
         work.slots[slot, _BUSY] = 0
-    packed, width = table.packed, table.width
-    mask, columns = (1 << width) - 1, packed.shape[1]
-    shared, start, places = work.shared, work.start, work.places
-    own_start, own_labels = work.own_start, work.own_labels
-    concepts = len(shared)
+    concepts = len(work.shared)
     for concept in range(concepts):
-        shared[concept] = 0
-        start[concept] = 0
+        work.shared[concept] = 0
+        work.start[concept] = 0
+    mask, columns = (1 << table.width) - 1, table.packed.shape[1]
     ends = 0
     for place in range(len(own)):
-        own_start[place] = ends
-        cell, count = own[place], own_counts[place]
+        work.own_start[place] = ends
         for column in range(2, columns):
-            word = packed[cell, column]
-            for at in range(0, 64, width):
+            word = table.packed[own[place], column]
+            for at in range(0, 64, table.width):
                 label = (word >> at) & mask
                 if label == mask:
                     break
-                own_labels[ends] = label
+                work.own_labels[ends] = label
                 ends += 1
-                shared[label] += count
-                start[label] += 1
-    own_start[len(own)] = ends
+    work.own_start[len(own)] = ends
+    for place in range(len(own)):
+        for at in range(work.own_start[place], work.own_start[place + 1]):
+            work.shared[work.own_labels[at]] += own_counts[place]
+            work.start[work.own_labels[at]] += 1
     ends = 0
     for concept in range(concepts):
-        ends += start[concept]
-        start[concept] = ends
-    start[concepts] = ends
+        ends += work.start[concept]
+        work.start[concept] = ends
+    work.start[concepts] = ends
     for back in range(len(own)):  # backwards, so that ``start`` ends where each concept begins
         place = len(own) - 1 - back
-        for at in range(own_start[place], own_start[place + 1]):
-            label = own_labels[at]
-            to = start[label] - 1
-            start[label] = to
-            places[to] = place
+        for at in range(work.own_start[place], work.own_start[place + 1]):
+            label = work.own_labels[at]
+            work.start[label] -= 1
+            work.places[work.start[label]] = place
 
 
 @inner
