@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from explain.concepts import Concept
 from explain.errors import RunError
-from explain.neurons.cells import Cells, load_cells
-from explain.neurons.counts import UnitCounts, intersections
+from explain.neurons.cell_table import Cells, load_cells
 from explain.neurons.evidence.scores import scores_of
 from explain.neurons.formula import Formula, canonical, leaves, parse
+from explain.neurons.sparse_counts import UnitCounts, intersections
 from explain.runs import read_json
-from explain.types import Concept
 
 __all__ = ["Answer", "Saved", "ask", "open_run", "told"]
 
