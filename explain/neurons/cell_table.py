@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from explain.concepts import Concept
 from explain.errors import InputError, RunError
 from explain.neurons.formula import Formula, Leaf, check_names, evaluate
+from explain.runs import read_arrays
 
 __all__ = ["Cells", "formula_cells", "load_cells", "save_cells"]
 
@@ -118,11 +119,7 @@ def load_cells(path: str | Path, concepts: Sequence[Concept]) -> Cells:
     RunError
         The file is missing, is no such table, or names concepts that are not in ``concepts``.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            counts, indptr, indices = (stored[name] for name in ("counts", "indptr", "indices"))
-    except (OSError, KeyError, ValueError) as error:
-        raise RunError(f"{path} is no table of cells: {error}") from None
+    counts, indptr, indices = read_arrays(Path(path), ("counts", "indptr", "indices"))
     if len(indptr) != len(counts) + 1 or indptr[-1] != len(indices) or np.any(indices >= len(concepts)):
         raise RunError(f"{path} does not match its run: {len(counts)} cells, {len(concepts)} concepts")
     return Cells(tuple(concepts), counts.astype(np.int64), indptr.astype(np.int64), indices.astype(np.int32))
