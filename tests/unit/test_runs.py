@@ -273,7 +273,8 @@ def test_damaged_arrays_are_told(tmp_path, save):
     save(path, one=np.random.default_rng(0).random(50))
     whole = path.read_bytes()
     damaged = [whole[:keep] for keep in (0, 4, 100, len(whole) - 30)]
-    damaged += [whole[:at] + bytes(4) + whole[at + 4 :] for at in range(40, 440, 4) if any(whole[at : at + 4])]
+    inside = range(60, whole.index(b"PK\x01\x02") - 4, 4)  # dates and the like, before and behind, matter to nobody
+    damaged += [whole[:at] + bytes(4) + whole[at + 4 :] for at in inside if any(whole[at : at + 4])]
     assert len(damaged) > 80
     for content in damaged:
         path.write_bytes(content)
