@@ -16,7 +16,7 @@ from explain.neurons.asking import Saved, open_run
 from explain.neurons.counts import stack_counts
 from explain.neurons.evidence.gathering import with_q_values
 from explain.neurons.results import UnitExplanation, Units, summary_of, warnings_of
-from explain.neurons.saving import unit_of_row, unit_row, write_tables
+from explain.neurons.saving import unit_of_row, unit_row, write_concepts, write_tables
 from explain.runs import read_arrays, read_json, run_folder, write_json
 
 __all__ = ["merge_runs"]
@@ -73,7 +73,8 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, overwrite: boo
         }
         write_json(folder.path / "run.json", run)
         write_json(folder.path / "manifest.json", manifest)
-        write_tables(units, run["concepts"], folder.path)
+        write_tables(units, folder.path)
+        write_concepts(run["concepts"], folder.path)
     return Path(out)
 
 

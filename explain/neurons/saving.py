@@ -21,7 +21,7 @@ from explain.neurons.formula import parse
 from explain.neurons.results import NeuronRun, UnitExplanation, Units
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
-__all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_run", "write_tables"]
+__all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_concepts", "write_run", "write_tables"]
 
 THUMBNAIL = 160
 COLUMNS = (
@@ -128,7 +128,8 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
             "warnings": list(run.warnings),
         },
     )
-    write_tables(run.units, concepts, folder)
+    write_tables(run.units, folder)
+    write_concepts(concepts, folder)
     write_json(folder / "manifest.json", manifest)
 
 
@@ -137,6 +138,14 @@ def _concepts(cells: Cells) -> list[dict[str, Any]]:
         {"name": concept.name, "category": concept.category, "pixels": pixels}
         for concept, pixels in zip(cells.concepts, cells.concept_pixels.tolist(), strict=True)
     ]
+
+
+def write_concepts(concepts: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write ``concepts.csv``: a line per concept, by number."""
+    with (folder / "concepts.csv").open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, ("name", "category", "pixels"))
+        writer.writeheader()
+        writer.writerows(concepts)
 
 
 def _stacked(rows: list[dict[str, Any]], key: str, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -194,12 +203,8 @@ def unit_of_row(row: Mapping[str, Any]) -> UnitExplanation:
     )
 
 
-def write_tables(units: Units, concepts: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write ``units.csv`` and ``evidence.csv``: a line per unit, ascending; ``concepts.csv``: a line per concept."""
-    with (folder / "concepts.csv").open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, ("name", "category", "pixels"))
-        writer.writeheader()
-        writer.writerows(concepts)
+def write_tables(units: Units, folder: Path) -> None:
+    """Write ``units.csv`` and ``evidence.csv``: a line per unit, ascending."""
     _write_csv(units, folder / "units.csv")
     _write_evidence(units, folder / "evidence.csv")
 

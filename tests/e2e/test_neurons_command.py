@@ -103,7 +103,7 @@ def test_ask_and_merge(run, net, scenes, tmp_path):
     for wrong, message in (
         (["no_such_thing"], "unknown concept"),
         (["(disk"], "at column 6 expected AND, OR"),
-        (["disk", "--sort", "iuo"], "near: iou"),
+        (["sky", "--sort", "iuo"], "near: iou"),
     ):
         code, _, err = run("ask", whole, *wrong)
         assert code == 2
