@@ -14,18 +14,21 @@ input leaves nothing behind.
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +40,7 @@ __all__ = [
     "Checkpoint",
     "RunFolder",
     "make_manifest",
+    "read_arrays",
     "read_json",
     "run_folder",
     "write_json",
@@ -283,3 +287,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if value.get("schema", SCHEMA) > SCHEMA:
         raise RunError(f"{path} has schema {value['schema']}, this version knows {SCHEMA}: install a newer explain")
     return value
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> list[NDArray[Any]]:
+    """Read named arrays of an ``.npz`` file that a job wrote, in the order asked for.
+
+    Raises
+    ------
+    RunError
+        The file is missing, is damaged, or lacks one of the arrays.
+    """
+    try:
+        # numpy would parse an array's header before its checksum is compared; the archive compares first.
+        with ZipFile(path) as archive:
+            return [np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in names]
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, BadZipFile, zlib.error) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from explain.concepts import Concept, Labels
 from explain.errors import InputError
 from explain.maps import Align, Cells, Normalization, normalize_maps, resize_aligned, resize_maps
 
@@ -222,28 +223,6 @@ class Saliency:
         from explain.pictures import as_img_tag
 
         return "".join(as_img_tag(self.picture(index)) for index in range(min(len(self), 16)))
-
-
-@dataclass(frozen=True)
-class Concept:
-    """A named thing that pixels or whole images can be labelled with."""
-
-    name: str
-    category: str
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What is known of one image: concept numbers count from 0, ``-1`` means no concept."""
-
-    maps: NDArray[np.int32]
-    """``(layers, h, w)``: the concept of each pixel in each label layer, or -1."""
-    whole: tuple[int, ...] = ()
-    """Concepts that hold for every pixel of the image (a scene, a texture)."""
-    ignored: NDArray[np.bool_] | None = None
-    """``(h, w)``: pixels that are left out of every count; None where there are none."""
-    annotated: tuple[str, ...] | None = None
-    """The categories that this image was annotated for; None: all of them."""
 
 
 @dataclass(frozen=True)

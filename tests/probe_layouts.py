@@ -237,6 +237,15 @@ def coco_panoptic(root: Path) -> None:
     coded(root / "annotations/panoptic_val2017/000000000007.png", mask, red_green_blue)
 
 
+def coco_stuff_maps(root: Path) -> None:
+    """The folders that COCO-Stuff's own instructions unpack to; one map with all that may stand in it."""
+    for split, name in (("train2017", "000000000009"), ("val2017", "000000000139")):
+        photo(root / f"images/{split}/{name}.jpg")
+        mask = ids((0, 0, 0, 2, 6), (90, 2, 0, 3, 6), (91, 3, 0, 4, 6), (181, 4, 0, 6, 6), (255, 6, 0, 7, 6), ground=16)
+        png(root / f"annotations/{split}/{name}.png", mask)
+    png(root / "annotations/val2017/000000000139_labelTrainIds.png", ids())
+
+
 def cityscapes(root: Path) -> None:
     blocks = ((0, 0, 0, 1, 6), (1, 1, 0, 2, 6), (4, 2, 0, 3, 6), (255, 3, 0, 4, 6), (33, 4, 0, 5, 6))
     for split, city in (("train", "aachen"), ("val", "lindau"), ("test", "bonn")):

@@ -6,28 +6,23 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from explain.cli.ask import ask
-from explain.cli.data import check_folder
-from explain.cli.demo import demo
-from explain.cli.discover import discover
-from explain.cli.doctor import doctor
-from explain.cli.image import image
-from explain.cli.localize import localize
-from explain.cli.merge import merge
-from explain.cli.models import models
-from explain.cli.neurons import neurons
-from explain.cli.report import report
 from explain.errors import ExplainError
 
 __all__ = ["main"]
 
 
-def _app() -> typer.Typer:
+COMMANDS = ("demo", "image", "localize", "neurons", "ask", "merge", "discover", "report", "models", "doctor")
+"""Each stands in the module of its name."""
+
+
+def _app(names: Sequence[str]) -> typer.Typer:
+    """Return the command line with some of the commands; ``data`` comes with its own."""
     found = typer.Typer(
         name="explain",
         help="Show why a vision network decides as it does, and check the answer.",
@@ -36,13 +31,21 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (demo, image, localize, neurons, ask, merge, discover, report, models, doctor):
-        found.command()(_guarded(command))
+    found.callback()(lambda: None)  # keeps a command's name in the line where there is one command only
+    for name in names:
+        found.command()(_guarded(getattr(import_module(f"explain.cli.{name}"), name)))
+    if len(names) > 1:
+        found.add_typer(_data(), name="data")
+    return found
+
+
+def _data() -> typer.Typer:
+    from explain.cli.data import check_folder
+
     data = typer.Typer(help="Look after data folders.", no_args_is_help=True)
     data.callback()(lambda: None)  # keeps `check` a command of its own while it is the only one
     data.command("check")(_guarded(check_folder))
-    found.add_typer(data, name="data")
-    return found
+    return data
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -76,8 +79,9 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 def main() -> None:
     """Run the command line; the entry point of ``explain`` and ``python -m explain``."""
     warnings.showwarning = _plain_warning
+    named = [name for name in COMMANDS if sys.argv[1:2] == [name]]
     try:
-        code = _app()(standalone_mode=False)
+        code = _app(named or COMMANDS)(standalone_mode=False)  # a command does not wait for the others to load
     except Exception as error:  # typer's usage errors, whichever library it takes them from
         message = getattr(error, "format_message", None)
         if message is None:

@@ -7,28 +7,49 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from explain.cli.progress import wide_console
 
 __all__ = ["ask"]
 
+HEADS = {
+    "unit": "unit",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "correlation": "correlation",
+    "found": "the unit's own formula",
+    "found_iou": "its IoU",
+}
+
 
 def ask(
     run: Annotated[Path, typer.Argument(help="folder of a neuron run")],
-    formula: Annotated[str, typer.Argument(help='such as "dog AND NOT grass"')],
-    show: Annotated[int, typer.Option(min=1, help="units to show, best first")] = 20,
+    formula: Annotated[str, typer.Argument(help='such as "dog AND NOT grass"; names with blanks in double quotes')],
+    sort: Annotated[str, typer.Option(help=f"column to sort by: {', '.join(HEADS)}; -NAME: falling")] = "-iou",
+    show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write all units to this CSV file")] = None,
 ) -> None:
     """Score any formula for every unit from the saved table, without the model."""
     from explain.neurons.asking import ask as score
-    from explain.neurons.asking import open_run, told
+    from explain.neurons.asking import open_run, sorted_answers, told, write_answers
     from explain.neurons.formula import parse
 
-    saved, asked = open_run(run), parse(formula)
-    answers = score(saved, asked)
+    asked = parse(formula)
+    saved = open_run(run)
+    answers = sorted_answers(score(saved, asked), sort)
+    if csv is not None:
+        write_answers(answers, csv)
     console = wide_console()
-    console.print(told(saved, asked), highlight=False)
-    table = Table("unit", "IoU", "precision", "recall", "correlation", "found by the run", "its IoU")
-    for one in answers[:show]:
-        numbers = (one.iou, one.precision, one.recall, one.correlation)
-        table.add_row(str(one.unit), *(f"{value:.4f}" for value in numbers), one.found or "-", f"{one.found_iou:.4f}")
-    console.print(table)
+    console.print(told(saved, asked), highlight=False, markup=False)
+    shown = answers[:show]
+    if shown:
+        table = Table(*HEADS.values(), title=f"{len(shown)} of {len(answers)} units, by {sort.removeprefix('-')}")
+        for one in shown:
+            numbers = (one.iou, one.precision, one.recall, one.correlation)
+            own = Text(one.found) if one.found else "-"
+            table.add_row(str(one.unit), *(f"{value:.4f}" for value in numbers), own, f"{one.found_iou:.4f}")
+        console.print(table)
+    if csv is not None:
+        console.print(f"all units: {csv}", highlight=False, markup=False)

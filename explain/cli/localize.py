@@ -16,8 +16,8 @@ from explain.cli.progress import progress_bars, wide_console
 from explain.errors import InputError
 
 if TYPE_CHECKING:
-    from explain.localization.evaluate import LocalizationResult
     from explain.localization.protocols import Protocol
+    from explain.localization.result import LocalizationResult
     from explain.localization.summary import Summary
     from explain.types import LocalizationSet
 
@@ -204,7 +204,7 @@ def blind_table(kind: str, rules: Protocol, summary: Summary, data: Localization
 
 def print_result(console: Console, result: LocalizationResult) -> None:
     """Print accuracy first, then warnings, then a table per protocol."""
-    from explain.localization.evaluate import accuracy_line
+    from explain.localization.result import accuracy_line
 
     console.print(accuracy_line(result.accuracy))
     for warning in result.warnings:

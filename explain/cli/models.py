@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,8 +11,10 @@ from rich.table import Table
 
 from explain.cli import options as opt
 from explain.errors import InputError
-from explain.nets.subject import Subject
-from explain.nets.zoo import ZooRow
+
+if TYPE_CHECKING:
+    from explain.nets.subject import Subject
+    from explain.nets.zoo import ZooRow
 
 __all__ = ["models"]
 

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from explain.errors import InputError
-from explain.nets.subject import Subject, import_attribute, load
+
+if TYPE_CHECKING:
+    from explain.nets.subject import Subject
 
 __all__ = ["ModelOptions", "auto_device", "open_subject", "parse_range", "prepare_scenes"]
 
@@ -51,6 +53,8 @@ class ModelOptions:
 
 def open_subject(options: ModelOptions) -> Subject:
     """Load the subject that the options describe."""
+    from explain.nets.subject import import_attribute, load
+
     subject = load(
         options.model,
         weights=options.weights,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from explain.data.fetching import Fetched
 from explain.data.masks import IdTable, id_table, stack_labels, unknown_ids
 from explain.data.tables import header_size
 from explain.errors import DataError
@@ -23,28 +25,14 @@ __all__ = ["Names", "localization_from_items", "probe_from_arrays", "probe_from_
 Names = Mapping[int, str] | Sequence[str]
 
 
-@dataclass(frozen=True, eq=False)
-class _Column(Sequence[Any]):
-    """One member of every item of a dataset, fetched when asked for: images need not fit in memory."""
+def _column(items: Any, member: int) -> Fetched:
+    """Return one member of every item of a dataset: 0, the images, or a further one."""
+    return Fetched(len(items), partial(_member, items, member))
 
-    items: Any
-    member: int
 
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Any]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = index + len(self) if index < 0 else index
-        if not 0 <= number < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
-        value = self.items[number][self.member]
-        return _picture(value) if self.member == 0 else value
+def _member(items: Any, member: int, number: int) -> Any:
+    value = items[number][member]
+    return _picture(value) if member == 0 else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +177,7 @@ def _checked_mask(
 
 
 def _item_names(images: Sequence[Any]) -> tuple[str, ...]:
-    if isinstance(images, _Column):
+    if isinstance(images, Fetched):
         return tuple(f"{number:05d}" for number in range(len(images)))
     return tuple(image.name if isinstance(image, Path) else f"{number:05d}" for number, image in enumerate(images))
 
@@ -223,7 +211,7 @@ def probe_from_dataset(dataset: Any, names: Names, category: str = "object", ign
     Every item is looked at once here: for the check of its ids and for the data hash.
     """
     _need_length(dataset, "(image, mask)")
-    return _probe(_Column(dataset, 0), _Column(dataset, 1), names, category, ignored, type(dataset).__name__)
+    return _probe(_column(dataset, 0), _column(dataset, 1), names, category, ignored, type(dataset).__name__)
 
 
 def _need_length(items: Any, what: str) -> None:
@@ -292,7 +280,7 @@ def localization_from_items(
         digest.update(_content(image) + f"{label}".encode() + rows.tobytes())
     if len(frames) > 1:
         raise DataError("some images are tensors and some are files or pictures: frames do not mix, give one kind")
-    images = _Column(items, 0)
+    images = _column(items, 0)
     return LocalizationSet(
         name=name,
         images=images,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from explain.data.formats.catalog import FORMATS, Options, detect, format_named, need_options
+from explain.data.formats.catalog import FORMATS, Format, Options, detect, format_named, need_options
 from explain.data.memory import Names, localization_from_items, probe_from_arrays, probe_from_dataset
 from explain.data.plain import open_plain, open_plain_probe
 from explain.data.probes.catalog import (
@@ -60,12 +60,9 @@ def _resolve(path_or_name: str | Path) -> Path:
     raise DataError(f"no folder {root}: give a folder with index.csv or images.csv, or a name ({known})")
 
 
-def _published() -> str:
-    return ", ".join(f"{each.name}: {each.marks}" for each in FORMATS)
-
-
-def _published_probes() -> str:
-    return ", ".join(f"{each.name}: {each.marks}" for each in PROBE_FORMATS)
+def _told(formats: Sequence[Format | ProbeFormat]) -> str:
+    """Return what tells each format, for messages."""
+    return ", ".join(f"{each.name}: {each.marks}" for each in formats)
 
 
 def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | LocalizationSet:
@@ -95,7 +92,7 @@ def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | 
     if not kinds:
         raise DataError(
             f"{root} has neither index.csv (probe set) nor images.csv (labelled images), nor what tells a published"
-            f" format ({_published()}; probe sets: {_published_probes()}): add one of them or give a name"
+            f" format ({_told(FORMATS)}; probe sets: {_told(PROBE_FORMATS)}): add one of them or give a name"
             f" ({', '.join(KNOWN_NAMES)})"
         )
     return open_probe(root) if (kind or kinds[0]) == "probe" else open_localization(root)
@@ -154,16 +151,16 @@ def open_localization(
         difficult=difficult,
     )
     if format == "plain" or (format is None and (root / "images.csv").is_file()):
-        need_options("plain", (), chosen)
+        need_options("plain", (), chosen.given())
         return open_plain(root)
     found = format_named(format) if format is not None else detect(root)
     if found is None:
         if not root.is_dir():
             raise DataError(f"no folder {root}: give a folder with images.csv, or of a published format")
         raise DataError(
-            f"{root} has no images.csv (labelled images), nor what tells a published format ({_published()})"
+            f"{root} has no images.csv (labelled images), nor what tells a published format ({_told(FORMATS)})"
         )
-    need_options(found.name, found.options, chosen)
+    need_options(found.name, found.options, chosen.given())
     return found.opens(root, chosen, refuse)
 
 
@@ -225,8 +222,7 @@ def open_probe(
     found = _probe_format(root, format)
     if found is not None:
         return open_published(found, root, chosen, refuse)
-    if chosen.given():
-        raise DataError(f"format 'plain' has no option {', '.join(map(repr, chosen.given()))}: it takes no options")
+    need_options("plain", (), chosen.given())
     return open_plain_probe(root)
 
 
@@ -238,7 +234,7 @@ def _probe_format(root: Path, format: str | None) -> ProbeFormat | None:
     if found is None and root.is_dir() and not (root / _TABLES["probe"]).is_file():
         raise DataError(
             f"{root} has no index.csv (a probe folder needs one), nor what tells a published probe format"
-            f" ({_published_probes()})"
+            f" ({_told(PROBE_FORMATS)})"
         )
     return found
 

@@ -8,41 +8,24 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from explain.data.fetching import Fetched
 from explain.errors import DataError
 from explain.types import Concept, Labels, ProbeSet
 
 __all__ = ["united"]
 
 
-@dataclass(frozen=True, eq=False)
-class _Joined(Sequence[Any]):
-    """The images of several sets, one after the other, each fetched when asked for."""
-
-    parts: tuple[Sequence[Any], ...]
-    ends: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Any]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = index + len(self) if index < 0 else index
-        if not 0 <= number < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        part, own = _place(self.ends, number)
-        return self.parts[part][own]
+def _image(parts: tuple[Sequence[Any], ...], ends: tuple[int, ...], number: int) -> Any:
+    part, own = _place(ends, number)
+    return parts[part][own]
 
 
 def _place(ends: tuple[int, ...], number: int) -> tuple[int, int]:
@@ -188,7 +171,7 @@ def united(probes: Sequence[ProbeSet]) -> ProbeSet:
     roots = {probe.root for probe in probes}
     return ProbeSet(
         name="+".join(titles),
-        images=_Joined(tuple(probe.images for probe in probes), ends),
+        images=Fetched(ends[-1], partial(_image, tuple(probe.images for probe in probes), ends)),
         concepts=tuple(found.values()),
         labels=_UnitedLabels(
             tuple(probe.labels for probe in probes),

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from explain.data import as_localization
 from explain.distributed import ALONE, World
-from explain.errors import DataError, InputError
-from explain.localization import metrics
+from explain.errors import InputError
 from explain.localization.baselines import BLIND, Blind, score_blind
+from explain.localization.doubts import accuracy_of, check_frames, doubts, opened
 from explain.localization.mapping import Mapped, cropped, joined, map_images, method_label
 from explain.localization.metrics import Score
 from explain.localization.protocols import Protocol, find_protocol
+from explain.localization.result import LocalizationResult, Records
 from explain.localization.scoring import frame_of, score_images
 from explain.localization.summary import Summary, summarise
 from explain.maps import Align
@@ -27,137 +27,15 @@ from explain.nets.subject import Subject, as_subject
 from explain.runs import Checkpoint
 from explain.saliency.maps import MethodSpec
 from explain.saliency.sanity import randomised as with_random_weights
-from explain.types import Geometry, LocalizationSet, Saliency
+from explain.types import Geometry, LocalizationSet
 
-__all__ = ["LocalizationResult", "Progress", "evaluate_localization"]
+__all__ = ["Progress", "evaluate_localization", "geometries_of"]
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``."""
 
-Records = dict[str, NDArray[Any]]
 RANDOMISED = 1000
 """Images on which a network with random weights is mapped, at most."""
-
-
-@dataclass(frozen=True, repr=False)
-class LocalizationResult:
-    """Scores of some methods under some protocols, with what was measured on each image."""
-
-    metrics: Mapping[str, Mapping[str, Mapping[str, Score]]]
-    """``metrics[method][protocol][name]``."""
-    by_protocol: Mapping[str, Mapping[str, Mapping[str, Score]]]
-    """``by_protocol[baseline][protocol][name]``."""
-    accuracy: Mapping[str, float | int]
-    """``top1``, ``top5`` in percent, ``n``, ``classes``."""
-    warnings: tuple[str, ...]
-    protocols: tuple[Protocol, ...]
-    summaries: Mapping[str, Mapping[str, Summary]] = field(repr=False)
-    """``summaries[method][protocol]``: thresholds, accuracy at every threshold."""
-    scored: Mapping[str, Mapping[str, Records]] = field(repr=False)
-    """``scored[method][protocol]``: the records of all images; see `explain.localization.scoring.score_image`."""
-    mapped: Mapping[bool, Mapped] = field(repr=False)
-    """What the network said of whole pictures (False) and of centre crops (True)."""
-    data: LocalizationSet = field(repr=False)
-    subject: Subject = field(repr=False)
-    config: Mapping[str, Any] = field(repr=False)
-
-    def __repr__(self) -> str:
-        main = next(name for name in ("gt_known", "pxap") if name in self.scores)
-        told = f"{len(self.data)} images of {self.data.name!r}"
-        return f"LocalizationResult({self.method} on {told}, {main} {self.scores[main]})"
-
-    @property
-    def method(self) -> str:
-        """The first method."""
-        return next(iter(self.metrics))
-
-    @property
-    def protocol(self) -> Protocol:
-        """The first protocol."""
-        return self.protocols[0]
-
-    @property
-    def scores(self) -> Mapping[str, Score]:
-        """The scores of the first method under the first protocol."""
-        return self.metrics[self.method][self.protocol.name]
-
-    @property
-    def baselines(self) -> Mapping[str, Mapping[str, Score]]:
-        """``baselines[name][score]`` under the first protocol."""
-        return {name: rows[self.protocol.name] for name, rows in self.by_protocol.items()}
-
-    @property
-    def best_threshold(self) -> float:
-        """The threshold behind MaxBoxAcc, for the first method and protocol."""
-        return self.summaries[self.method][self.protocol.name].thresholds["oracle"]
-
-    @property
-    def records(self) -> Records:
-        """The records of the first method under the first protocol.
-
-        With ``rank``, ``predicted``, ``maps`` ``(n, h, w)`` and ``boxes`` ``(n, 4)``, zeros where there is none.
-        """
-        found, own = self.mapped[self.protocol.crop], self.scored[self.method][self.protocol.name]
-        return {
-            **own,
-            "boxes": np.nan_to_num(own["box"]),
-            "rank": found.rank,
-            "predicted": found.predicted,
-            "maps": found.maps[0].values[:, 0].numpy(),
-        }
-
-    def maps(self, method: str | None = None, *, crop: bool = False) -> Saliency:
-        """Return the raw maps of a method (the first where None), one per image."""
-        found = self.mapped[crop] if crop in self.mapped else next(iter(self.mapped.values()))
-        return found.maps[list(self.metrics).index(method or self.method)]
-
-    @property
-    def layer(self) -> str:
-        """The layer that the first method maps."""
-        return self.maps().layer
-
-    @property
-    def residual(self) -> float:
-        """The largest deviation of exact maps from their logits; NaN where no method is exact."""
-        return self.maps().residual
-
-    def table(self, protocol: str | None = None) -> str:
-        """Return a protocol's scores as text: methods with intervals, and the centre baseline beside them."""
-        name = protocol or self.protocol.name
-        width = max(24, *(len(method) + 2 for method in self.metrics))
-        rows = [f"{'score (%)':<20}" + "".join(f"{method:>{width}}" for method in self.metrics) + f"{'centre':>10}   n"]
-        centre = self.by_protocol.get("centre", {}).get(name, {})
-        for key in self.metrics[self.method][name]:
-            scores = [self.metrics[method][name][key] for method in self.metrics]
-            cells = "".join(f"{f'{one.value:.1f} [{one.low:5.1f}, {one.high:5.1f}]':>{width}}" for one in scores)
-            rows.append(f"{key:<20}{cells}{f'{centre[key].value:.1f}' if key in centre else '–':>10}   {scores[0].n}")
-        return "\n".join(rows)
-
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a run folder with pictures (`explain.render` makes its report); see `explain.runs`."""
-        from explain.localization.saving import save_result
-
-        return save_result(self, path, overwrite=overwrite)
-
-    def show(self) -> None:
-        """Print the accuracy, the warnings and a table per protocol."""
-        print("\n".join([accuracy_line(self.accuracy), *self.warnings]))
-        for rules in self.protocols:
-            print(f"{rules.name}:\n{self.table(rules.name)}")
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        tables = "\n".join(f"{rules.name}:\n{self.table(rules.name)}" for rules in self.protocols)
-        return f"<pre>{escape(accuracy_line(self.accuracy))}\n{escape(tables)}</pre>"
-
-
-def accuracy_line(accuracy: Mapping[str, float | int]) -> str:
-    """Return the line that runs on labelled data print first."""
-    return (
-        f"accuracy: top-1 {accuracy['top1']:.1f} %, top-5 {accuracy['top5']:.1f} %"
-        f" on {accuracy['n']} images, {accuracy['classes']} classes"
-    )
 
 
 def evaluate_localization(
@@ -225,8 +103,8 @@ def evaluate_localization(
     labels = [method_label(one) for one in methods]
     if len(set(labels)) < len(labels):
         raise InputError(f"methods {', '.join(labels)}: give each once")
-    data = _opened(dataset, limit, rules)
-    _check_frames(subject, data)
+    data = opened(dataset, limit, rules)
+    check_frames(subject, data)
     warnings: list[str] = []
     job = _Job(
         subject, data, methods, rules, world, checkpoint or Checkpoint(), batch_size, workers, threads, layer, align
@@ -258,9 +136,9 @@ def evaluate_localization(
     if randomised:
         baselines["random_weights"] = _random_weights(job, seed, left_out, progress)
     first = mapped[rules[0].crop]
-    accuracy = _accuracy(first, warnings)
+    accuracy = accuracy_of(first, warnings)
     scores = {label: {name: one.scores for name, one in rows.items()} for label, rows in summaries.items()}
-    warnings += _doubts(scores, baselines, data)
+    warnings += doubts(scores, baselines, data)
     return LocalizationResult(
         metrics=scores,
         by_protocol=baselines,
@@ -444,8 +322,8 @@ def _random_weights(
 
 def _val_records(job: _Job, val: Any, progress: Progress | None) -> dict[tuple[str, str], Records]:
     """Return the records of the validation data by (method, protocol)."""
-    data = _opened(val, None, job.rules)
-    _check_frames(job.subject, data)
+    data = opened(val, None, job.rules)
+    check_frames(job.subject, data)
     _, scored = replace(job, data=data).run(None, lambda text: None, progress, "validation images")
     return {(label, name): records for label, rows in scored.items() for name, records in rows.items()}
 
@@ -460,91 +338,3 @@ def _left_out(
         warnings.append(f"{', '.join(wanting)}: no blacklist was given (--blacklist FILE), so no image is left out")
         return None
     return np.array([name in blacklist for name in data.names])
-
-
-def _accuracy(mapped: Mapped, warnings: list[str]) -> dict[str, float | int]:
-    top1, chance = metrics.proportion(mapped.rank == 0), 100 / mapped.outputs
-    if _near_chance(top1, chance):
-        warnings.append(
-            f"accuracy {top1.value:.1f} % is near chance ({chance:.2g} %): check normalisation and class order"
-        )
-    top5 = metrics.proportion(mapped.rank < 5).value
-    return {"top1": top1.value, "top5": top5, "n": len(mapped.rank), "classes": mapped.outputs}
-
-
-def _doubts(
-    scores: Mapping[str, Mapping[str, Mapping[str, Score]]],
-    baselines: Mapping[str, Mapping[str, Mapping[str, Score]]],
-    data: LocalizationSet,
-) -> list[str]:
-    """Return warnings about results that are not above the centre baseline, and about coordinates."""
-    found = []
-    for method, rows in scores.items():
-        for protocol, own in rows.items():
-            name = next(key for key in ("pxap", "maxboxacc", "gt_known") if key in own)
-            centre = baselines["centre"][protocol][name]
-            if own[name].low <= centre.value:
-                found.append(
-                    f"{method} under {protocol} is not above the centre baseline ({name} {own[name]} against"
-                    f" {centre.value:.1f}): this is no localization"
-                )
-    for protocol, own in baselines["truth"].items():
-        if "gt_known" in own and own["gt_known"].value < 99:
-            found.append(
-                f"boxes made of the published ones score {own['gt_known'].value:.1f} % under {protocol}: some are"
-                " outside their image, or in other coordinates"
-            )
-    if (outside := _boxes_outside(data)) > 0:
-        found.append(f"{outside} image(s) have a box that leaves the image: boxes are in pixels of the stored image")
-    return found
-
-
-def _boxes_outside(data: LocalizationSet) -> int:
-    """How many images have a box more than a pixel beyond their edge (published boxes run over by one)."""
-    return sum(
-        len(boxes) > 0
-        and bool((boxes.min() < -1) or (boxes[:, 2] > size[1] + 1).any() or (boxes[:, 3] > size[0] + 1).any())
-        for boxes, size in zip(data.boxes, data.sizes, strict=True)
-    )
-
-
-def _near_chance(top1: metrics.Score, chance: float) -> bool:
-    """True where the accuracy cannot be told from about chance, and is not good beside it either."""
-    return top1.low <= chance + min(chance, (100 - chance) / 10) and top1.value < (100 + chance) / 2
-
-
-def _opened(dataset: Any, limit: int | None, rules: Sequence[Protocol]) -> LocalizationSet:
-    data = as_localization(dataset)
-    if len(data) == 0:
-        raise DataError(f"{data.name} holds no images")
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit}: give at least 1 image")
-    if limit is not None and limit < len(data):
-        data = data.select(range(limit))
-    without = [name for name, boxes in zip(data.names, data.boxes, strict=True) if len(boxes) == 0]
-    if without and not all(one.masks for one in rules):
-        raise DataError(
-            f"{data.name}: {len(without)} of {len(data)} images have no box ({', '.join(without[:3])}…):"
-            " protocols that score boxes need at least one per image"
-        )
-    pixels = [one.name for one in rules if one.masks]
-    if pixels and data.masks is None:
-        raise DataError(f"protocol {pixels[0]} scores pixels, and {data.name} has no masks: use one that scores boxes")
-    return data
-
-
-def _check_frames(subject: Subject, data: LocalizationSet) -> None:
-    tensors = isinstance(data.images[0], Tensor)
-    if tensors and data.frame == "original":
-        raise InputError(
-            "images are tensors but boxes are in pixels of the original image: give pictures, or boxes of the input"
-        )
-    if not tensors and subject.transform is None:
-        raise InputError(
-            f"{data.name} holds pictures and the model has no transform: use explain.load(model, transform=...)"
-        )
-    if not tensors and subject.preprocess is None:
-        raise InputError(
-            "the geometry of the subject's transform is unknown, so boxes cannot be mapped to the image:"
-            " use explain.nets.Preprocess, or torchvision's Resize, CenterCrop, ToTensor, Normalize"
-        )

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.errors import InputError
-from explain.localization.evaluate import LocalizationResult, geometries_of
+from explain.localization.evaluate import geometries_of
 from explain.localization.mapping import cropped
 from explain.localization.protocols import Protocol, check_protocol, find_protocol
+from explain.localization.result import LocalizationResult
 from explain.localization.scoring import score_images
 from explain.localization.summary import known_hits
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from explain.errors import RunError
 from explain.localization.boxes import image_maps
-from explain.localization.evaluate import LocalizationResult
 from explain.localization.mapping import Mapped, from_arrays, to_arrays
 from explain.localization.metrics import Score
 from explain.localization.planes import thresholds_of
 from explain.localization.protocols import Protocol
+from explain.localization.result import LocalizationResult
 from explain.localization.summary import Summary, known_hits
 from explain.localization.taxonomy import by_class, by_size, kinds_of
 from explain.nets.inputs import read_image

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explain.errors import InputError
-from explain.localization import _union
+from explain.localization._components import EVENT, all_components, all_holes
+from explain.localization._largest import largest_by_pixels, largest_by_polygon
+from explain.localization._neighbours import tables
+from explain.localization._union import levels_of
 
 __all__ = [
     "Components",
@@ -160,17 +163,17 @@ def level_of(thresholds: NDArray[np.float64], top: int) -> NDArray[np.int64]:
 def sweep_largest(levels: NDArray[np.int32], count: int, *, polygon: bool) -> NDArray[np.int64]:
     """Return the largest component's box ``(count, 4)`` of masks ``levels > t``, t = 0 … count-1; zeros: none."""
     boxes = np.zeros((count, 4), np.int64)
-    kernel = _union.largest_by_polygon if polygon else _union.largest_by_pixels
-    kernel(levels, count, _union.tables(), boxes)
+    kernel = largest_by_polygon if polygon else largest_by_pixels
+    kernel(levels, count, tables(), boxes)
     return boxes
 
 
 def sweep_all(levels: NDArray[np.int32], count: int, *, holes: bool) -> NDArray[np.int32]:
-    """Return every component of masks ``levels > t`` as rows ``(m, 8)``; see `_union.EVENT`."""
-    room = np.empty((levels.size + 1, _union.EVENT), np.int32)
-    rows = [room[: _union.all_components(levels, count, _union.tables(), room)].copy()]
+    """Return every component of masks ``levels > t`` as rows ``(m, 8)``; see `EVENT`."""
+    room = np.empty((levels.size + 1, EVENT), np.int32)
+    rows = [room[: all_components(levels, count, tables(), room)].copy()]
     if holes:
-        rows.append(room[: _union.all_holes(levels, count, room)].copy())
+        rows.append(room[: all_holes(levels, count, room)].copy())
     return np.concatenate(rows)
 
 
@@ -218,7 +221,7 @@ def _cutter(maps: Tensor, shares: Tensor, semantics: Semantics) -> Cut:
         if not top > 0:
             return np.zeros(plane.shape, np.int32), count, every
         # The same float32 product and comparison as `value > t * max` pixel by pixel: levels count thresholds below.
-        levels: NDArray[np.int32] = _union.levels_of(plane, limits * top)
+        levels: NDArray[np.int32] = levels_of(plane, limits * top)
         return levels, count, every
 
     return cut

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.errors import RunError
-from explain.neurons.cells import Cells, load_cells
-from explain.neurons.counts import UnitCounts, intersections
+from explain.concepts import Concept
+from explain.errors import InputError, RunError, near
+from explain.neurons.cell_table import Cells, load_cells
 from explain.neurons.evidence.scores import scores_of
 from explain.neurons.formula import Formula, canonical, leaves, parse
-from explain.runs import read_json
-from explain.types import Concept
+from explain.neurons.sparse_counts import UnitCounts, intersections
+from explain.runs import read_arrays, read_json
 
-__all__ = ["Answer", "Saved", "ask", "open_run", "told"]
+__all__ = ["ANSWER_COLUMNS", "Answer", "Saved", "ask", "open_run", "sorted_answers", "told", "write_answers"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,29 +47,52 @@ class Answer:
     found_iou: float
 
 
+ANSWER_COLUMNS = tuple(field.name for field in fields(Answer))
+"""What answers are sorted by, and the columns of `write_answers`."""
+
+
 def open_run(path: str | Path) -> Saved:
     """Read the counts of a neuron run.
+
+    ``run.json`` is left alone where it can be: with thousands of units it takes longer to read than all the rest.
 
     Raises
     ------
     RunError
-        The folder is no neuron run, or its arrays are missing or broken.
+        The folder is no neuron run, or its tables or arrays are missing or broken.
     """
     folder = Path(path)
-    run = read_json(folder / "run.json")
-    if run.get("kind") != "neurons":
-        raise RunError(f"{folder} is a run of kind {run.get('kind')!r}, not 'neurons': give a run of `explain neurons`")
-    concepts = [Concept(one["name"], one["category"]) for one in run["concepts"]]
-    cells = load_cells(folder / "arrays" / "cells.npz", concepts)
-    try:
-        with np.load(folder / "arrays" / "units.npz", allow_pickle=False) as stored:
-            numbers, indptr, rows, counts = (stored[name] for name in ("units", "indptr", "cells", "counts"))
-    except (OSError, KeyError, ValueError) as error:
-        raise RunError(f"{folder / 'arrays' / 'units.npz'} cannot be read: {error}") from None
-    found = tuple((unit["formula"], unit["iou"]) for unit in run["units"])
-    if len(indptr) != len(numbers) + 1 or len(found) != len(numbers):
+    kind = read_json(folder / "manifest.json").get("kind")
+    if kind != "neurons":
+        raise RunError(f"{folder} is a run of kind {kind!r}, not 'neurons': give a run of `explain neurons`")
+    cells = load_cells(folder / "arrays" / "cells.npz", _concepts(folder))
+    names = ("units", "indptr", "cells", "counts")
+    numbers, indptr, rows, counts = read_arrays(folder / "arrays" / "units.npz", names)
+    found = _found(folder / "units.csv")
+    if len(indptr) != len(numbers) + 1 or sorted(found) != sorted(numbers.tolist()):
         raise RunError(f"{folder} does not match itself: {len(found)} units, counts of {len(indptr) - 1}")
-    return Saved(cells, UnitCounts(indptr, rows, counts), numbers, found)
+    return Saved(cells, UnitCounts(indptr, rows, counts), numbers, tuple(found[unit] for unit in numbers.tolist()))
+
+
+def _concepts(folder: Path) -> list[Concept]:
+    table = folder / "concepts.csv"
+    rows = _rows(table) if table.is_file() else read_json(folder / "run.json")["concepts"]
+    return [Concept(row["name"], row["category"]) for row in rows]
+
+
+def _found(table: Path) -> dict[int, tuple[str | None, float]]:
+    try:
+        return {int(row["unit"]): (row["formula"] or None, float(row["iou"])) for row in _rows(table)}
+    except (KeyError, TypeError, ValueError) as error:  # a column is missing, a line is cut, a number is none
+        raise RunError(f"{table} is no table of units: {error}") from None
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
 
 
 def ask(saved: Saved, formula: str | Formula) -> list[Answer]:
@@ -98,3 +123,44 @@ def told(saved: Saved, formula: Formula) -> str:
     _, pixels = intersections(saved.cells, formula, saved.counts)
     share = 100 * pixels / saved.cells.total if saved.cells.total else 0.0
     return f"{canonical(formula)}: {len(leaves(formula))} concept(s), {pixels} pixels ({share:.2f} %)"
+
+
+def sorted_answers(answers: Sequence[Answer], by: str = "-iou") -> list[Answer]:
+    """Return the answers sorted by one of `ANSWER_COLUMNS` (``-NAME``: falling); equal ones by unit.
+
+    Raises
+    ------
+    InputError
+        There is no such column.
+    """
+    column = by.removeprefix("-")
+    if column not in ANSWER_COLUMNS:
+        raise InputError(
+            f"no column {column!r} to sort by{near(column, ANSWER_COLUMNS)}: {', '.join(ANSWER_COLUMNS)};"
+            " falling with a minus before it"
+        )
+    ordered = sorted(answers, key=lambda one: one.unit)
+    # A unit without a formula comes before all that have one; None cannot be compared with text.
+    ordered.sort(
+        key=lambda one: "" if getattr(one, column) is None else getattr(one, column), reverse=by.startswith("-")
+    )
+    return ordered
+
+
+def write_answers(answers: Sequence[Answer], path: str | Path) -> Path:
+    """Write answers to a CSV file in the order given, floats by ``repr``; ``found`` is empty where nothing was.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    target = Path(path)
+    try:
+        with target.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(ANSWER_COLUMNS)
+            writer.writerows(astuple(one) for one in answers)  # the csv module writes floats by repr, None as nothing
+    except OSError as error:
+        raise InputError(f"{target} cannot be written ({error.strerror or error}): choose another file") from None
+    return target

@@ -16,8 +16,8 @@ from explain.neurons.asking import Saved, open_run
 from explain.neurons.counts import stack_counts
 from explain.neurons.evidence.gathering import with_q_values
 from explain.neurons.results import UnitExplanation, Units, summary_of, warnings_of
-from explain.neurons.saving import unit_of_row, unit_row, write_tables
-from explain.runs import read_json, run_folder, write_json
+from explain.neurons.saving import unit_of_row, unit_row, write_concepts, write_tables
+from explain.runs import read_arrays, read_json, run_folder, write_json
 
 __all__ = ["merge_runs"]
 
@@ -74,18 +74,15 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, overwrite: boo
         write_json(folder.path / "run.json", run)
         write_json(folder.path / "manifest.json", manifest)
         write_tables(units, folder.path)
+        write_concepts(run["concepts"], folder.path)
     return Path(out)
 
 
 def _opened(folder: Path) -> _Part:
     saved, run = open_run(folder), read_json(folder / "run.json")
-    try:
-        with np.load(folder / "arrays" / "units.npz", allow_pickle=False) as stored:
-            thresholds = stored["thresholds"]
-        with np.load(folder / "arrays" / "examples.npz", allow_pickle=False) as stored:
-            examples = {name: stored[name] for name in ("unit", "formula", "shape")}
-    except (OSError, KeyError, ValueError) as error:
-        raise RunError(f"the arrays of {folder} cannot be read: {error}") from None
+    (thresholds,) = read_arrays(folder / "arrays" / "units.npz", ["thresholds"])
+    names = ("unit", "formula", "shape")
+    examples = dict(zip(names, read_arrays(folder / "arrays" / "examples.npz", names), strict=True))
     return _Part(folder, run, saved, thresholds, examples)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from explain.errors import RunError
 from explain.nets.inputs import read_image
-from explain.neurons.cells import formula_cells, save_cells
+from explain.neurons.cell_table import Cells, formula_cells, save_cells
 from explain.neurons.counts import active_masks
 from explain.neurons.evidence.gathering import Evidence
 from explain.neurons.formula import parse
 from explain.neurons.results import NeuronRun, UnitExplanation, Units
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
-__all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_run", "write_tables"]
+__all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_concepts", "write_run", "write_tables"]
 
 THUMBNAIL = 160
 COLUMNS = (
@@ -104,7 +104,7 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
         shape=np.array(run.resolution),
     )
     shown = {row["image"] for row in rows}
-    pixels = run.index.cells.concept_pixels
+    concepts = _concepts(run.index.cells)
     write_json(
         folder / "run.json",
         {
@@ -122,17 +122,30 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
             "cells": len(run.index.cells),
             "passes": run.passes,
             "settings": settings,
-            "concepts": [
-                {"name": concept.name, "category": concept.category, "pixels": int(count)}
-                for concept, count in zip(run.index.cells.concepts, pixels, strict=True)
-            ],
+            "concepts": concepts,
             "units": _units(run, rows),
             "summary": run.summary(),
             "warnings": list(run.warnings),
         },
     )
     write_tables(run.units, folder)
+    write_concepts(concepts, folder)
     write_json(folder / "manifest.json", manifest)
+
+
+def _concepts(cells: Cells) -> list[dict[str, Any]]:
+    return [
+        {"name": concept.name, "category": concept.category, "pixels": pixels}
+        for concept, pixels in zip(cells.concepts, cells.concept_pixels.tolist(), strict=True)
+    ]
+
+
+def write_concepts(concepts: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write ``concepts.csv``: a line per concept, by number."""
+    with (folder / "concepts.csv").open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, ("name", "category", "pixels"))
+        writer.writeheader()
+        writer.writerows(concepts)
 
 
 def _stacked(rows: list[dict[str, Any]], key: str, size: tuple[int, int]) -> NDArray[np.uint8]:

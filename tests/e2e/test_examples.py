@@ -18,8 +18,10 @@ def load(name):
 def test_every_example_is_tested_here():
     names = {path.stem for path in (ROOT / "examples").glob("*.py")}
     assert names == {
+        "ask_formulas",
         "check_faithfulness",
         "discover_scene_objects",
+        "dissect_layer",
         "explain_image",
         "explain_neurons",
         "export_cam",
@@ -69,6 +71,31 @@ def test_explain_neurons(tmp_path, capsys):
     run = load("explain_neurons").main(str(tmp_path / "run"))
     assert len(run.units) == 64
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_dissect_layer(tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    example = load("dissect_layer")
+    run = example.main(str(tmp_path / "run"))
+    assert {"object", "color"} <= set(run.summary()["by_category"]) <= set(example.CATEGORIES)
+    columns = [example.best_by_category(run, category) for category in example.CATEGORIES]
+    for unit, *best in zip(run.units, *columns, strict=True):
+        assert max(score for _, score in best) == unit.score
+        assert unit.score == 0 or (unit.label, unit.score) in best
+    assert "best position" in capsys.readouterr().out
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_ask_formulas(tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    example = load("ask_formulas")
+    run = example.make_run(tmp_path / "run")
+    example.make_run = lambda folder: run
+    one, either, neither = example.main().values()
+    assert len(one) == len(either) == len(neither) == 64
+    assert capsys.readouterr().out.count("its own formula") == 9
+    (sky,) = example.main(run, ["sky"]).values()
+    assert all(unit.found_iou >= unit.iou for unit in sky)
 
 
 def test_own_formula(capsys):

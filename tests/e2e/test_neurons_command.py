@@ -93,9 +93,22 @@ def test_ask_and_merge(run, net, scenes, tmp_path):
     code, text, err = run("ask", tmp_path / "merged", row["formula"], "--show", "8")
     assert code == 0, err
     assert f"{float(row['iou']):.4f}" in text
-    code, _, err = run("ask", whole, "no_such_thing")
-    assert code == 2
-    assert "unknown concept" in err
+    code, text, err = run("ask", whole, f"NOT ({row['formula']})", "--sort", "unit", "--csv", tmp_path / "asked.csv")
+    assert code == 0, err
+    assert "by unit" in text
+    with (tmp_path / "asked.csv").open(newline="") as file:
+        asked = list(csv.DictReader(file))
+    assert [one["unit"] for one in asked] == [one["unit"] for one in table(whole)]
+    assert [one["found"] for one in asked] == [one["formula"] for one in table(whole)]
+    for wrong, message in (
+        (["no_such_thing"], "unknown concept"),
+        (["(disk"], "at column 6 expected AND, OR"),
+        (["sky", "--sort", "iuo"], "near: iou"),
+    ):
+        code, _, err = run("ask", whole, *wrong)
+        assert code == 2
+        assert message in err
+        assert err.count("\n") == 1
     code, _, err = run("merge", low, low, "--out", tmp_path / "twice")
     assert code == 2
     assert "unit 0 is in" in err

@@ -12,8 +12,8 @@ from torch import nn
 import explain
 from explain.data import localization_from_items
 from explain.errors import DataError, InputError, ModelError, RunError
-from explain.localization.evaluate import accuracy_line
 from explain.localization.metrics import best_ious, centre_boxes
+from explain.localization.result import accuracy_line
 from explain.nets import Preprocess, Subject
 from explain.runs import Checkpoint
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import explain
@@ -42,6 +43,16 @@ def loaded_by(code):
     return set(json.loads(done.stdout))
 
 
+COMMAND = """
+import contextlib, io, sys
+def command(arguments):
+    from explain.cli import main
+    sys.argv = ["explain", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main()
+"""
+
+
 def test_importing_explain_loads_nothing_heavy():
     modules = loaded_by("import explain; dir(explain); explain.__version__")
     assert not modules & set(HEAVY)
@@ -50,6 +61,36 @@ def test_importing_explain_loads_nothing_heavy():
 
 def test_a_report_is_made_without_torch():
     assert not loaded_by("import explain.report") & {"torch", "torchvision", "numba", "cv2", "captum"}
+
+
+SLOW = {"torch", "torchvision", "numba", "scipy", "cv2", "captum", "skimage", "explain.types", "explain.maps"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["neurons", "--help"], ["models", "--help"]], ids=" ".join)
+def test_help_is_printed_without_torch(arguments):
+    modules = loaded_by(f"{COMMAND}command({arguments})")
+    assert not modules & SLOW
+    assert "numpy" not in modules
+
+
+def test_a_saved_run_is_asked_without_torch(tmp_path):
+    run_of_units(tmp_path)
+    modules = loaded_by(f"{COMMAND}command(['ask', {str(tmp_path)!r}, 'NOT sea', '--csv', {str(tmp_path / 'x')!r}])")
+    assert not modules & SLOW
+    assert len((tmp_path / "x").read_text().splitlines()) == 3
+    assert not loaded_by("from explain.neurons import Cells, Formula, parse") & SLOW
+
+
+def run_of_units(folder):
+    """Write what a neuron run of two units and two concepts keeps for `explain ask`."""
+    (folder / "arrays").mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"kind": "neurons", "schema": 1}))
+    (folder / "concepts.csv").write_text("name,category,pixels\nsky,object,5\nsea,object,3\n")
+    (folder / "units.csv").write_text("unit,formula,iou\n0,sky,0.5\n1,,0.0\n")
+    cells = {"counts": [4, 5, 3], "indptr": [0, 0, 1, 2], "indices": [0, 1]}
+    np.savez(folder / "arrays" / "cells.npz", **{name: np.array(value) for name, value in cells.items()})
+    units = {"units": [0, 1], "indptr": [0, 2, 2], "cells": [0, 1], "counts": [2, 4]}
+    np.savez(folder / "arrays" / "units.npz", **{name: np.array(value) for name, value in units.items()})
 
 
 def test_maps_need_no_opencv_numba_captum_or_torchvision():

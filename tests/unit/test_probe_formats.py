@@ -12,6 +12,7 @@ import explain
 from explain.data import as_probe, check, open_data, open_localization, open_probe, probe_column, recipe_path
 from explain.data.probes.catalog import PROBE_FORMATS, detect_probe
 from explain.data.probes.sources import class_layers
+from explain.errors import DataError
 from explain.neurons.cells import CellBuilder
 from explain.types import ProbeSet
 
@@ -26,6 +27,7 @@ LAYOUTS = {
     "coco": "coco",
     "coco_stuff": "coco-stuff",
     "coco_panoptic": "coco-panoptic",
+    "coco_stuff_maps": "coco-stuff-maps",
     "cityscapes": "cityscapes",
     "camvid": "camvid",
     "camvid_32": "camvid-32",
@@ -240,6 +242,40 @@ def test_coco_panoptic(drawn):
     assert data.names == ("000000000007",)
     assert seen(data, 0) == (["|".join(["cccc..cc"] + ["cccc...."] * 3 + ["ssssssss"] * 2)], [])
     assert named(open_probe(data.root, categories=["stuff"])) == [("sky-other-merged", "stuff")]
+
+
+def test_coco_stuff_maps(drawn, tmp_path):
+    root = drawn("coco_stuff_maps")
+    data = open_probe(root)
+    assert data.name == "coco-stuff-maps-all"
+    assert data.names == ("000000000009", "000000000139")
+    assert data.columns["split"] == ("train2017", "val2017")
+    assert len(data.concepts) == 182
+    # What the published list says: a category's number less one.
+    listed = {0: "person", 16: "cat", 90: "hair brush", 91: "banner", 156: "sky-other", 181: "wood"}
+    assert {number: data.concepts[number].name for number in listed} == listed
+    assert [concept.category for concept in data.concepts] == ["object"] * 91 + ["stuff"] * 91
+    labels = data.labels(1, layouts.SIZE)
+    assert labels.maps.tolist() == [[[0, 0, 90, 91, 181, 181, -1, 16]] * 6]
+    assert labels.ignored.tolist() == [[False] * 6 + [True, False]] * 6
+    stuff = open_probe(root, split="val2017", categories=["stuff"])
+    assert stuff.labels(0, layouts.SIZE).maps.tolist() == [[[-1, -1, -1, 0, 90, 90, -1, -1]] * 6]
+
+
+def test_coco_stuff_maps_in_other_places(drawn):
+    root = drawn("coco_stuff_maps")
+    before = open_probe(root)
+    (root / "annotations").rename(root / "stuffthingmaps")
+    (root / "images/val2017").rename(root / "val2017")
+    assert open_probe(root).hash == before.hash
+    (root / "stuffthingmaps").rename(root / "maps")
+    assert detect_probe(root) is None
+    apart = open_probe(root, "coco-stuff-maps", split="val2017", masks=root / "maps", images=root / "val2017")
+    assert apart.names == ("000000000139",)
+    with pytest.raises(DataError, match=r"maps has no split 'test2017' \(it has: train2017, val2017\)"):
+        open_probe(root, "coco-stuff-maps", split="test2017", masks=root / "maps")
+    with pytest.raises(DataError, match="has no split with images and labels"):
+        open_probe(root, "coco-stuff-maps")
 
 
 def test_coco_with_all_files_is_panoptic_unless_told(drawn, tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from explain.data import check, open_data, open_probe
+from explain.data.probes.mat import load_mat
 from explain.errors import DataError, DependencyError
 
 
@@ -162,6 +163,9 @@ MASKS = {
         "gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png", "labelIds.png", "the list of Cityscapes'", 34,
         "34",
     ),
+    "coco_stuff_maps": (
+        "annotations/train2017/000000000009.png", "000000000009.png", "the list of COCO-Stuff's", 182, "182",
+    ),
     "camvid": ("trainannot/0001TP_006690.png", "train.txt line 1", "the list of CamVid's", 12, "12"),
     "camvid_32": ("val_labels/0016E5_07959_L.png", "0016E5_07959.png", "class_dict.csv", (1, 2, 3), "colour 1 2 3"),
     "pascal_context_59": ("59_context_labels/2008_000002.png", "2008_000002.png", "59_labels.txt", 2, "2"),
@@ -233,6 +237,20 @@ def test_coco_regions_of_another_size(drawn):
     assert "annotations[3] has no whole number as id" in message(open_probe, root)
 
 
+def test_damaged_mat_files_are_told(tmp_path):
+    path = tmp_path / "a.mat"
+    savemat(path, {"map": np.arange(400).reshape(20, 20)}, do_compression=True)
+    whole = path.read_bytes()
+    savemat(path, {"map": np.arange(400).reshape(20, 20)})
+    plain = path.read_bytes()
+    damaged = [whole[:keep] for keep in (0, 50, 140, len(whole) - 9)]
+    damaged += [whole[:200] + bytes(8) + whole[208:]]  # zlib's own checks
+    damaged += [plain[:130] + b"\x20" + plain[131:], plain[:144] + b"\xae" + plain[145:], plain[:600]]
+    for content in damaged:
+        path.write_bytes(content)
+        assert f"list line 3: {path} cannot be read" in message(load_mat, path, "map", "list line 3")
+
+
 def test_mat_files_in_another_form(drawn, monkeypatch):
     root = drawn("pascal_part")
     path = root / "Annotations_Part/2008_000002.mat"
@@ -240,6 +258,8 @@ def test_mat_files_in_another_form(drawn, monkeypatch):
     assert "has no variable 'anno' (it has: other)" in message(open_probe, root)
     path.write_bytes(b"no matrix")
     assert "2008_000002.mat cannot be read" in message(open_probe, root)
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400))
+    assert "2008_000002.mat is of MATLAB's version 7.3: save it again with -v7" in message(open_probe, root)
     context = drawn("pascal_context")
     savemat(context / "trainval/2008_000002.mat", {"LabelMap": np.zeros((5, 8))})
     assert "is 8x5 pixels where 8x6" in labels_message(context)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from explain.errors import DataError, ExplainError, InputError, RunError
-from explain.runs import SCHEMA, Checkpoint, make_manifest, read_json, run_folder, write_json
+from explain.runs import SCHEMA, Checkpoint, make_manifest, read_arrays, read_json, run_folder, write_json
 
 CONFIG = {"layer": "x", "seed": 0}
 
@@ -255,3 +255,34 @@ def test_manifests_say_what_is_needed_to_repeat_a_run():
     assert {"python", "explain", "torch", "numpy"} <= set(manifest["versions"])
     assert manifest["created"].endswith("+00:00")
     json.dumps(manifest)
+
+
+def test_arrays_come_back_in_the_order_asked_for(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", one=np.arange(1000), two=np.ones(3, np.float32))
+    two, one = read_arrays(tmp_path / "a.npz", ["two", "one"])
+    assert (two.dtype, two.shape, one.tolist()) == (np.float32, (3,), list(range(1000)))
+    with pytest.raises(RunError, match="a.npz cannot be read: .*three.npy"):
+        read_arrays(tmp_path / "a.npz", ["three"])
+    with pytest.raises(RunError, match="b.npz cannot be read: .*No such file"):
+        read_arrays(tmp_path / "b.npz", ["one"])
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_arrays_are_told(tmp_path, save):
+    path = tmp_path / "a.npz"
+    save(path, one=np.random.default_rng(0).random(50))
+    whole = path.read_bytes()
+    damaged = [whole[:keep] for keep in (0, 4, 100, len(whole) - 30)]
+    inside = range(60, whole.index(b"PK\x01\x02") - 4, 4)  # dates and the like, before and behind, matter to nobody
+    damaged += [whole[:at] + bytes(4) + whole[at + 4 :] for at in inside if any(whole[at : at + 4])]
+    assert len(damaged) > 80
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(RunError, match="a.npz cannot be read"):
+            read_arrays(path, ["one"])
+
+
+def test_objects_are_not_unpickled(tmp_path):
+    np.savez(tmp_path / "a.npz", one=np.array([{}], dtype=object))
+    with pytest.raises(RunError, match="a.npz cannot be read: Object arrays"):
+        read_arrays(tmp_path / "a.npz", ["one"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import cast
@@ -129,9 +129,9 @@ def format_named(name: str) -> Format:
     raise DataError(f"unknown format {name!r}{near(name, names)} (known: {', '.join(names)})")
 
 
-def need_options(name: str, taken: tuple[str, ...], chosen: Options) -> None:
+def need_options(name: str, taken: Sequence[str], given: Iterable[str]) -> None:
     """Refuse options that a format does not take."""
-    wrong = [option for option in chosen.given() if option not in taken]
+    wrong = [option for option in given if option not in taken]
     if wrong:
         takes = f"it takes {', '.join(taken)}" if taken else "it takes no options"
         raise DataError(f"format {name!r} has no option {', '.join(map(repr, wrong))}: {takes}")

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.data.masks import IdTable, id_table
+from explain.data.masks import IdTable
 from explain.data.object_masks import in_threads
 from explain.data.probes.ade_scenes import scene_name, short_names
-from explain.data.probes.assembling import Item, Vocabulary, assembled, pick_split
+from explain.data.probes.assembling import Item, Vocabulary, assembled, class_table, pick_split
 from explain.data.probes.mat import cells, field, load_mat, text_of
 from explain.data.probes.sources import IdSource, read_pixels
 from explain.data.tables import Report, read_text, refuse
@@ -129,10 +129,8 @@ def _table(classes: Mapping[int, _Class], words: Vocabulary) -> IdTable:
     """Number the concepts, objects before parts; a class is named by the first of its names where that is unique."""
     short = short_names({code: each.name for code, each in classes.items()})
     for wanted, category in ((False, "object"), (True, "part")):
-        for code, each in classes.items():
-            if each.part == wanted:
-                words.number(short[code], category)
-    return id_table({code: words.number(name, "object") for code, name in short.items()})
+        words.numbers([short[code] for code, each in classes.items() if each.part == wanted], category)
+    return class_table(words, short)
 
 
 def _scene(mask: Path, folder: Path) -> str | None:
@@ -206,8 +204,7 @@ def open_ade_full(
     words = Vocabulary()
     table = _table(classes, words)
     scenes = [_scene(mask, folder) for _, folder, mask in found]
-    for scene in sorted({scene for scene in scenes if scene is not None}):
-        words.number(scene, "scene")
+    words.numbers(sorted({scene for scene in scenes if scene is not None}), "scene")
     items = [_item(mask, own, scene, table, named, words) for (own, _, mask), scene in zip(found, scenes, strict=True)]
     label = f"{root.resolve().name.lower()}-{split or 'all'}"
     return assembled(label, root, items, words.concepts.values(), report, categories=categories)

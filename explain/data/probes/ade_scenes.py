@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from explain.data.formats.lines import Lines, read_keyed, read_lines
-from explain.data.masks import IdTable, id_table
-from explain.data.probes.assembling import Item, Vocabulary, assembled, pick_split
+from explain.data.masks import IdTable
+from explain.data.probes.assembling import Item, Vocabulary, assembled, class_table, pick_split
 from explain.data.probes.sources import IdSource
 from explain.data.tables import Report, refuse
 from explain.errors import DataError
@@ -78,17 +78,14 @@ def open_sceneparsing(
     root = Path(path)
     info = read_lines(root / "objectInfo150.txt")
     words = Vocabulary()
-    table = id_table(
-        {key: words.number(name, "object") for key, name in short_names(_object_names(info, report)).items()}
-    )
+    table = class_table(words, short_names(_object_names(info, report)))
     listed = root / "sceneCategories.txt"
     scenes = (
         {key: scene_name(line.cells[0]) for key, line in read_keyed(listed, 1, report).items()}
         if listed.is_file()
         else {}
     )
-    for name in sorted(set(scenes.values())):
-        words.number(name, "scene")
+    words.numbers(sorted(set(scenes.values())), "scene")
     found = [name for name in ("training", "validation") if (root / "images" / name).is_dir()]
     splits = pick_split(split, found, root)
     items = [item for name in splits for item in _items(root, name, table, str(info.path), scenes, words)]

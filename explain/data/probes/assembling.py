@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from explain.data.masks import IdTable, id_table
 from explain.data.probes.sources import DROPPED, Source
 from explain.data.tables import Report, files_hash, header_size
 from explain.errors import DataError, near
 from explain.types import Concept, Labels, ProbeSet
 
-__all__ = ["Item", "SourceLabels", "Vocabulary", "assembled", "pick_split"]
+__all__ = ["Item", "SourceLabels", "Vocabulary", "assembled", "class_table", "pick_split"]
 
 
 @dataclass
@@ -28,6 +29,35 @@ class Vocabulary:
         """Return the number of a concept, a new one for a new name."""
         self.concepts.setdefault(name, Concept(name, category))
         return self._numbers.setdefault(name, len(self._numbers))
+
+    def numbers(self, names: Iterable[str], category: str) -> list[int]:
+        """Return the numbers of several concepts of a category."""
+        return [self.number(name, category) for name in names]
+
+
+def class_table(
+    words: Vocabulary,
+    classes: Mapping[int, str],
+    category: str = "object",
+    *,
+    unnamed: Iterable[int] = (),
+    ignored: Collection[int] = (),
+) -> IdTable:
+    """Return what the ids of a picture mean, by a list of classes; their names go into ``words``.
+
+    Id 0 is no concept, unless the list names it.
+
+    Parameters
+    ----------
+    words, classes, category
+        The vocabulary, the name of each id, and the category of names that the vocabulary does not know yet.
+    unnamed, ignored
+        Ids that count without being concepts, and ids that are left out of every count.
+    """
+    numbers = dict(zip(classes, words.numbers(classes.values(), category), strict=True))
+    table = id_table({**numbers, **dict.fromkeys(unnamed, -1)}, ignored)
+    table.numbers[0] = numbers.get(0, -1)
+    return table
 
 
 @dataclass(frozen=True)

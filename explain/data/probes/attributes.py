@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from explain.data.probes.assembling import Item, Vocabulary, assembled
@@ -10,7 +10,7 @@ from explain.data.tables import Report, Row, Table, find_image, read_table, refu
 from explain.errors import DataError
 from explain.types import ProbeSet
 
-__all__ = ["CATEGORY", "is_attributes", "open_attributes", "spoken", "whole_items"]
+__all__ = ["CATEGORY", "is_attributes", "listed_attributes", "open_attributes", "spoken"]
 
 CATEGORY = "attribute"
 
@@ -25,20 +25,45 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def whole_items(
-    rows: Mapping[str, tuple[str, Sequence[str]]], folder: Path, words: Vocabulary, splits: Mapping[str, str]
-) -> list[Item]:
-    """Return the images of a list: where each stands and the attributes it has, by its name, and its split."""
-    return [
+def listed_attributes(
+    name: str,
+    root: Path,
+    names: Iterable[str],
+    rows: Mapping[str, tuple[str, Sequence[str]]],
+    folder: Path,
+    report: Report,
+    *,
+    splits: Mapping[str, str],
+    split: str | None,
+    categories: Sequence[str] | None,
+    text: bytes,
+) -> ProbeSet:
+    """Put together a published set of attributes; its name ends with the split.
+
+    Parameters
+    ----------
+    names, rows, folder
+        All attributes; by the name of each image in ``folder``, where it is listed and the attributes it has.
+    splits, split
+        The split of each image, where they are known, and the only one that is wanted.
+    text
+        What goes into the hash besides images and attributes.
+    """
+    words = Vocabulary()
+    words.numbers(names, CATEGORY)
+    items = [
         Item(
-            name=name,
-            image=folder / name,
+            name=image,
+            image=folder / image,
             where=where,
-            whole=tuple(words.number(each, CATEGORY) for each in held),
-            columns={"split": splits.get(name, "")} if splits else {},
+            whole=tuple(words.numbers(held, CATEGORY)),
+            columns={"split": splits.get(image, "")} if splits else {},
         )
-        for name, (where, held) in rows.items()
+        for image, (where, held) in rows.items()
+        if split is None or splits.get(image) == split
     ]
+    label, concepts = f"{name}-{split or 'all'}", words.concepts.values()
+    return assembled(label, root, items, concepts, report, categories=categories, texts=[text])
 
 
 def _attribute_columns(table: Table) -> list[str]:
@@ -92,8 +117,7 @@ def open_attributes(
     if not columns:
         raise DataError(f"{file} has no column of attributes: one that holds nothing but 0 and 1")
     words = Vocabulary()
-    for name in columns:
-        words.number(spoken(name), CATEGORY)
+    words.numbers(map(spoken, columns), CATEGORY)
     texts = [name for name in table.columns if name != "image" and name not in columns]
     items = []
     for row in _rows_of(table, split):
@@ -105,7 +129,7 @@ def open_attributes(
                 name=name,
                 image=found or root / "images" / name,
                 where=table.where(row),
-                whole=tuple(words.number(spoken(each), CATEGORY) for each in held),
+                whole=tuple(words.numbers(map(spoken, held), CATEGORY)),
                 columns={each: row.cells[each] for each in texts},
             )
         )

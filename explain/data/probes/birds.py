@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from explain.data.formats.lines import read_keyed, read_lines
-from explain.data.probes.assembling import Vocabulary, assembled
-from explain.data.probes.attributes import CATEGORY, spoken, whole_items
+from explain.data.probes.attributes import listed_attributes, spoken
 from explain.data.tables import Report, refuse
 from explain.types import ProbeSet
 
@@ -67,18 +66,11 @@ def open_cub_attributes(
     parts = root / "train_test_split.txt"
     rows = read_keyed(parts, 1, report) if parts.is_file() else {}
     splits = {images[key].cells[0]: "train" if row.cells[0] == "1" else "test" for key, row in rows.items()}
-    words_of = Vocabulary()
-    for name in names.values():
-        words_of.number(name, CATEGORY)
-    chosen = {
-        line.cells[0]: (line.where, held[key])
-        for key, line in images.items()
-        if split is None or splits.get(line.cells[0]) == split
-    }
-    label = f"cub-attributes-{split or 'all'}"
-    items = whole_items(chosen, root / "images", words_of, splits)
-    concepts = words_of.concepts.values()
-    return assembled(label, root, items, concepts, report, categories=categories, texts=[str(certainty).encode()])
+    listing = {line.cells[0]: (line.where, held[key]) for key, line in images.items()}
+    return listed_attributes(
+        "cub-attributes", root, names.values(), listing, root / "images", report,
+        splits=splits, split=split, categories=categories, text=str(certainty).encode(),
+    )  # fmt: skip
 
 
 def _bird_name(text: str) -> str:

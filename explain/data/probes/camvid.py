@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.data.formats.lines import read_lines
-from explain.data.masks import id_table
-from explain.data.probes.assembling import Item, Vocabulary, assembled, pick_split
+from explain.data.probes.assembling import Item, Vocabulary, assembled, class_table, pick_split
 from explain.data.probes.sources import DROPPED, IdSource, SegmentSource
 from explain.data.tables import Report, read_table, refuse
 from explain.types import ProbeSet
@@ -22,7 +21,7 @@ __all__ = ["is_camvid", "is_camvid_colours", "open_camvid", "open_camvid_colours
 _CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign symbol", "fence", "car", "pedestrian", "bicyclist"),
 )
-"""Ids 0 to 10 of the tutorial; the names are those of its paper."""
+"""Ids 0 (here a class: the sky) to 10 of the tutorial; the names are those of its paper."""
 _VOID = 11
 _SPLITS = ("train", "val", "test")
 
@@ -82,9 +81,7 @@ def open_camvid(
     """
     root = Path(path)
     words = Vocabulary()
-    numbers = {identity: words.number(name, "object") for identity, name in enumerate(_CLASSES)}
-    table = id_table(numbers, [_VOID])
-    table.numbers[0] = numbers[0]  # here 0 is a class: the sky
+    table = class_table(words, dict(enumerate(_CLASSES)), ignored=[_VOID])
     known = [name for name in _SPLITS if (root / f"{name}annot").is_dir()]
     items = [
         Item(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
+from explain.data.formats.catalog import need_options
 from explain.data.probes.ade_full import is_ade_full, open_ade_full
 from explain.data.probes.ade_scenes import is_sceneparsing, open_sceneparsing
 from explain.data.probes.attributes import is_attributes, open_attributes
@@ -15,6 +16,7 @@ from explain.data.probes.broden import is_broden, open_broden
 from explain.data.probes.camvid import is_camvid, is_camvid_colours, open_camvid, open_camvid_colours
 from explain.data.probes.cityscapes import is_cityscapes, open_cityscapes
 from explain.data.probes.coco import has_annotations, json_parts, open_coco_panoptic, open_coco_regions
+from explain.data.probes.coco_maps import is_coco_maps, open_coco_maps
 from explain.data.probes.dtd import is_dtd, open_dtd
 from explain.data.probes.faces import is_celeba, open_celeba
 from explain.data.probes.pascal_context import is_pascal_context, open_pascal_context
@@ -115,6 +117,10 @@ PROBE_FORMATS = (
         (*_BASIC, "images"),
         partial(json_parts, kind="stuff"),
     ),
+    ProbeFormat(
+        "coco-stuff-maps", "annotations/val2017/….png or stuffthingmaps/val2017/….png", is_coco_maps, open_coco_maps,
+        (*_BASIC, "images", "masks"),
+    ),
     ProbeFormat("dtd", "images, labels/train1.txt", is_dtd, open_dtd, (*_BASIC, "joint")),
     ProbeFormat("celeba", "list_attr_celeba.txt", is_celeba, open_celeba, (*_BASIC, "images")),
     ProbeFormat(
@@ -147,9 +153,5 @@ def probe_format_named(name: str) -> ProbeFormat:
 def open_published(found: ProbeFormat, path: Path, chosen: ProbeOptions, report: Report) -> ProbeSet:
     """Open a folder of a published format; an option that the format does not take is refused."""
     given = chosen.given()
-    wrong = [option for option in given if option not in found.options]
-    if wrong:
-        raise DataError(
-            f"format {found.name!r} has no option {', '.join(map(repr, wrong))}: it takes {', '.join(found.options)}"
-        )
+    need_options(found.name, found.options, given)
     return found.opens(path, report=report, **given)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from explain.data.formats.lines import need_folder
-from explain.data.masks import IdTable, id_table
-from explain.data.probes.assembling import Item, Vocabulary, assembled, pick_split
+from explain.data.masks import IdTable
+from explain.data.probes.assembling import Item, Vocabulary, assembled, class_table, pick_split
 from explain.data.probes.sources import IdSource
 from explain.data.tables import Report, refuse
 from explain.types import ProbeSet
@@ -82,8 +82,8 @@ def open_cityscapes(
     if split is None:
         splits = [name for name in splits if name != "test"] or splits
     words = Vocabulary()
-    numbers = {_FIRST + place: words.number(name, "object") for place, name in enumerate(_CLASSES)}
-    table = id_table({**numbers, **dict.fromkeys(_UNNAMED, -1)}, [*_DROPPED, _PLATE])
+    classes = dict(enumerate(_CLASSES, _FIRST))
+    table = class_table(words, classes, unnamed=_UNNAMED, ignored=[*_DROPPED, _PLATE])
     items = [item for name in splits for item in _items(root, name, table)]
     return assembled(
         f"cityscapes-{split or 'all'}", root, items, words.concepts.values(), report, categories=categories

@@ -89,14 +89,13 @@ def open_dtd(
         for name in listed
     }
     words = Vocabulary()
-    for texture in sorted({each for own in textures.values() for each in own}):
-        words.number(texture, "texture")
+    words.numbers(sorted({each for own in textures.values() for each in own}), "texture")
     items = [
         Item(
             name=name,
             image=root / "images" / name,
             where=where,
-            whole=tuple(words.number(texture, "texture") for texture in textures[name]),
+            whole=tuple(words.numbers(textures[name], "texture")),
             columns={"split": own},
         )
         for name, (where, own) in listed.items()

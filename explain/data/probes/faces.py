@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from explain.data.formats.lines import Lines, first_folder, read_keyed, read_lines
-from explain.data.probes.assembling import Vocabulary, assembled
-from explain.data.probes.attributes import CATEGORY, spoken, whole_items
+from explain.data.probes.attributes import listed_attributes, spoken
 from explain.data.tables import Report, refuse
 from explain.errors import DataError
 from explain.types import ProbeSet
@@ -91,15 +90,9 @@ def open_celeba(
     lines = read_lines(file)
     rows = _face_rows(lines, report)
     splits = _partition(root, report)
-    if split is not None:
-        rows = {name: row for name, row in rows.items() if splits.get(name) == split}
     places = ("img_align_celeba", "Img/img_align_celeba", "images")
     folder = Path(images) if images is not None else first_folder(root / place for place in places) or root / places[0]
-    words = Vocabulary()
-    for name in lines.texts[1].split():
-        words.number(spoken(name), CATEGORY)
-    items = whole_items(rows, folder, words, splits)
-    return assembled(
-        f"celeba-{split or 'all'}", root, items, words.concepts.values(), report, categories=categories,
-        texts=[lines.raw],
-    )  # fmt: skip
+    names = map(spoken, lines.texts[1].split())
+    return listed_attributes(
+        "celeba", root, names, rows, folder, report, splits=splits, split=split, categories=categories, text=lines.raw
+    )

@@ -29,9 +29,13 @@ def load_mat(path: Path, name: str, where: str) -> Any:
         from scipy.io.matlab import MatReadError  # type: ignore[import-untyped]
     except ImportError:
         raise DependencyError(f"{path} needs scipy, which is not installed: pip install scipy") from None
+    # What SciPy raises where a file is cut or its bytes are changed; it checks little before it reads.
+    broken = (OSError, ValueError, TypeError, IndexError, UnboundLocalError, MatReadError, zlib.error)
     try:
         data = loadmat(path)
-    except (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
+    except NotImplementedError:
+        raise DataError(f"{where}: {path} is of MATLAB's version 7.3: save it again with -v7") from None
+    except broken as error:
         raise DataError(f"{where}: {path} cannot be read ({error}): replace the file") from None
     if name not in data:
         there = ", ".join(key for key in data if not key.startswith("__"))

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.data.formats.lines import first_folder, read_lines
-from explain.data.masks import IdTable, id_table, read_ids
-from explain.data.probes.assembling import Item, Vocabulary, assembled
+from explain.data.masks import IdTable, read_ids
+from explain.data.probes.assembling import Item, Vocabulary, assembled, class_table
 from explain.data.probes.mat import load_mat
 from explain.data.probes.sources import IdSource
 from explain.data.probes.voc import listed_images
@@ -112,14 +112,12 @@ def open_pascal_context(
     if listed is None:
         raise DataError(f"{root} has no list of labels ({', '.join(_LISTS)}): give classes=")
     words = Vocabulary()
-    numbers = {
-        key: -1 if name.lower() in _BACKGROUND else words.number(name, "object")
-        for key, name in _names(listed, report).items()
-    }
+    names = _names(listed, report)
+    unnamed = [key for key, name in names.items() if name.lower() in _BACKGROUND]
+    table = class_table(words, {key: names[key] for key in names if key not in unnamed}, unnamed=unnamed)
     files = {file.stem: file for file in sorted([*drawn.glob("*.mat"), *drawn.glob("*.png")])}
     chosen = {name: (str(file), "") for name, file in files.items()} if split is None else _list(root, split, report)
     folder = Path(images) if images is not None else root / "JPEGImages"
-    table = id_table(numbers)
     items = [
         Item(
             name=name,

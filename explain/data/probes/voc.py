@@ -7,8 +7,7 @@ from pathlib import Path
 
 from explain.data.formats.lines import read_lines
 from explain.data.formats.voc import CLASSES
-from explain.data.masks import id_table
-from explain.data.probes.assembling import Item, Vocabulary, assembled, pick_split
+from explain.data.probes.assembling import Item, Vocabulary, assembled, class_table, pick_split
 from explain.data.probes.sources import IdSource
 from explain.data.tables import Report, refuse
 from explain.errors import DataError
@@ -97,7 +96,7 @@ def open_voc_segmentation(
         known = [*known, split]
     names, named = _class_names(classes)
     words = Vocabulary()
-    table = id_table({key: words.number(name, "object") for key, name in enumerate(names, 1)}, [_VOID])
+    table = class_table(words, dict(enumerate(names, 1)), ignored=[_VOID])
     items = [
         Item(
             name=name,
