@@ -16,6 +16,7 @@ from explain.cli.progress import progress_bars, wide_console
 from explain.errors import InputError, near
 
 if TYPE_CHECKING:
+    from explain.neurons.domains import IouRule
     from explain.neurons.finding import How
     from explain.neurons.search import Compat
     from explain.types import ProbeSet
@@ -43,6 +44,13 @@ def neurons(
     split_column: Annotated[str | None, typer.Option(help="column that says which images to search on (train)")] = None,
     shuffles: Annotated[int, typer.Option(min=0, help="searches over shuffled images per unit, for p-values")] = 999,
     draws: Annotated[int, typer.Option(min=0, help="resamplings of the images, for intervals")] = 1000,
+    iou: Annotated[str, typer.Option(help="pixels that single concepts are scored on: all, annotated, netdissect-lite")]
+    = "all",
+    threshold_iou: Annotated[float, typer.Option(help="a unit detects a concept where their IoU is above this")] = 0.04,
+    related_by: Annotated[Path | None, typer.Option(help="word vectors (.txt, .npz) or taxonomy (.csv), for kinds")]
+    = None,
+    related_at: Annotated[float | None, typer.Option(help="cosine from which, or edges up to which, names are related")]
+    = None,
     sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     out: opt.Out = Path("runs/neurons"),
@@ -91,6 +99,10 @@ def neurons(
         "split_column": split_column,
         "shuffles": shuffles,
         "draws": draws,
+        "iou": iou,
+        "threshold_iou": threshold_iou,
+        "related_by": str(related_by) if related_by is not None else None,
+        "related_at": related_at,
         "limit": limit,
         "batch_size": batch_size,
         "seed": seed,
@@ -116,6 +128,10 @@ def neurons(
                         split_column=split_column,
                         shuffles=shuffles,
                         draws=draws,
+                        iou=cast("IouRule", iou),
+                        threshold_iou=threshold_iou,
+                        related_by=related_by,
+                        related_at=related_at,
                         seed=seed,
                         quantile=quantile,
                         resolution=(resolution, resolution),
