@@ -1,6 +1,7 @@
 """Which concepts a layer has detectors for, counted in the two ways in circulation, and lined up over several runs.
 
-A unit *detects* a concept where their IoU is strictly above a threshold (0.04). "Unique detectors" is said of two counts:
+A unit *detects* a concept where their IoU is strictly above a threshold (0.04). "Unique detectors" is said
+of two counts:
 
 ``best``
     A unit has one label, its best concept of all. Detectors: the units with a label; unique detectors: distinct labels.
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from explain.errors import InputError, RunError
-from explain.neurons.dissection import INTERPRETABLE, CategoryBest, Detecting, IouRule
+from explain.neurons.dissection import INTERPRETABLE, CategoryBest, Detecting
+from explain.neurons.domains import IouRule
 from explain.runs import read_json
 
 if TYPE_CHECKING:
@@ -126,7 +128,9 @@ def _counts(units: Sequence[_Labels], categories: Sequence[str], threshold: floa
     best = [unit.best for unit in units if unit.best.iou > threshold]
     each = [one for unit in units for one in unit.per_category if one.iou > threshold]
     names = dict.fromkeys([*categories, *(one.category for one in [*best, *each])])
-    columns = [Counter(one.category for one in found) for labels in (best, each) for found in (labels, _distinct(labels))]
+    columns = [
+        Counter(one.category for one in found) for labels in (best, each) for found in (labels, _distinct(labels))
+    ]
     return tuple(CategoryCount(name, *(column[name] for column in columns)) for name in names)
 
 
@@ -205,7 +209,9 @@ def histogram_table(runs: Sequence[RunHistogram]) -> str:
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 _Read = tuple[dict[str, Any], tuple[str, ...], list[_Labels]]

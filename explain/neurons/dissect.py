@@ -25,7 +25,7 @@ from explain.nets.trace import trace
 from explain.neurons.cells import CellBuilder, CellIndex
 from explain.neurons.collect import Job, Progress, collect_units, refuse_infinite, top_examples
 from explain.neurons.counts import UnitCounts, stack_counts
-from explain.neurons.dissection import INTERPRETABLE, Detecting, UnitTable, best_of, unit_tables
+from explain.neurons.dissection import INTERPRETABLE, Detecting, UnitTable, unit_tables
 from explain.neurons.domains import IouRule
 from explain.neurons.evidence.gathering import Asked, Evidence, gather, held_out_images, with_q_values
 from explain.neurons.evidence.parts import Measured, count_images, image_pixels
@@ -34,7 +34,7 @@ from explain.neurons.firing import count_firing
 from explain.neurons.formula import leaves
 from explain.neurons.kinds import kind_of
 from explain.neurons.relatedness import Relatedness, relatedness
-from explain.neurons.results import NeuronRun, UnitExplanation, Units
+from explain.neurons.results import NeuronRun, UnitExplanation, Units, labelled
 from explain.neurons.search import Compat, SearchResult, ceiling
 from explain.neurons.units import UnitLayer, find_layers
 from explain.runs import Checkpoint
@@ -171,7 +171,7 @@ def dissect(
     counts = stack_counts([part.counts for part in parts])
     categories = {concept.name: concept.category for concept in index.cells.concepts}
     explained = tuple(
-        _detecting(_explanation(unit, result, threshold, limit_, categories, row, related), table, detecting)
+        labelled(_explanation(unit, result, threshold, limit_, categories, row, related), table, detecting)
         for unit, result, threshold, limit_, row, table in zip(
             chosen.tolist(),
             (row for part in parts for row in part.found),
@@ -330,15 +330,6 @@ def _index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> Cell
         builder.add(probe.labels(number, resolution))
         tell("labels", number + 1, len(probe))
     return builder.finish()
-
-
-def _detecting(unit: UnitExplanation, table: UnitTable, detecting: Detecting) -> UnitExplanation:
-    """Return the unit with what it detects; its one label follows the rule of IoU."""
-    found = replace(unit, categories=table.categories, iou_annotated=table.iou_annotated)
-    best = best_of(table.categories, detecting.iou)
-    if detecting.iou == "all" or best is None:
-        return found  # the search scored single concepts in this way already
-    return replace(found, label=best.label, score=best.under(detecting.iou), label_category=best.category)
 
 
 def _explanation(

@@ -112,14 +112,13 @@ def concept_intersections(cells: Cells, counts: UnitCounts) -> Ints:
             (cells.indices, np.int32),
         )
     )
-    run_chunks(len(counts), lambda begin, end: _add_shared(*arrays, begin, end, found), None)
+    run_chunks(len(counts), lambda begin, end: _add_shared(arrays, begin, end, found), None)
     return found
 
 
 @compiled
-def _add_shared(
-    indptr: Any, rows: Any, counts: Any, start: Any, labels: Any, begin: int, end: int, found: Any
-) -> None:  # pragma: no cover - compiled
+def _add_shared(arrays: Any, begin: int, end: int, found: Any) -> None:  # pragma: no cover - compiled
+    indptr, rows, counts, start, labels = arrays
     for unit in range(begin, end):
         for at in range(indptr[unit], indptr[unit + 1]):
             cell, pixels = rows[at], counts[at]

@@ -5,10 +5,10 @@ in circulation, and they differ only in which of a *unit's* pixels count for a c
 
 ===================  =================================================================================================
 ``all``              all active pixels of the unit, in all images (Mu & Andreas 2020)
-``annotated``        its pixels in the images that were annotated for g (Bau et al. 2017, section 2.3: "the sums are
-                     computed only on the subset of images that have at least one labeled concept of the same category")
-``netdissect-lite``  its pixels in the images where at least one of them lies on a label of g: the released codes NetDissect
-                     and NetDissect-Lite
+``annotated``        its pixels in the images that were annotated for g (Bau et al. 2017, section 2.3: sums run over the
+                     images that have at least one labelled concept of the same category)
+``netdissect-lite``  its pixels in the images where at least one of them lies on a label of g: the rule of the released
+                     codes NetDissect and NetDissect-Lite
 ===================  =================================================================================================
 
 All of a concept's pixels, and so those it shares with the unit, lie in images annotated for its category; they are the

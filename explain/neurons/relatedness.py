@@ -52,6 +52,14 @@ class Relatedness:
     pairs: NDArray[np.bool_] = field(repr=False)
     """bool ``(C, C)``: related, by the file or by category."""
 
+    def __str__(self) -> str:
+        rule = f"cosine from {self.at:g} on" if self.kind == "vectors" else f"at most {self.at:g} edges"
+        count, total = len(self.unknown), len(self.concepts)
+        return (
+            f"{self.kind} ({self.file}, {rule}; {count} of {total} names ({100 * count / total:.0f} %) are not in it"
+            " and go by category)"
+        )
+
     def near(self, one: str, other: str) -> bool:
         """Tell whether two concepts, by name, are related."""
         return bool(self.pairs[self._numbers[one], self._numbers[other]])
@@ -69,6 +77,7 @@ class Relatedness:
             "at": self.at,
             "concepts": len(self.concepts),
             "unknown": list(self.unknown),
+            "words": str(self),
         }
 
 
@@ -124,9 +133,7 @@ def _level(kind: str, at: float | None) -> float:
     return float(edges)
 
 
-def _by_taxonomy(
-    file: Path, concepts: Sequence[Concept], level: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _by_taxonomy(file: Path, concepts: Sequence[Concept], level: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     taxonomy = read_taxonomy(file)
     names = taxonomy_names(taxonomy)
     known = np.array([concept.name.casefold() in names for concept in concepts])

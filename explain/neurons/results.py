@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from explain.neurons.cells import CellIndex
 from explain.neurons.collect import Examples
 from explain.neurons.counts import UnitCounts
 from explain.neurons.detectors import counted, histogram
-from explain.neurons.dissection import CategoryBest, Detecting
+from explain.neurons.dissection import CategoryBest, Detecting, UnitTable, best_of
 from explain.neurons.evidence.gathering import Asked, Evidence
 from explain.neurons.finding import Finder
 from explain.neurons.kinds import Kind, shares
 from explain.neurons.relatedness import Relatedness
 from explain.types import ProbeSet
 
-__all__ = ["NeuronRun", "UnitExplanation", "Units", "category_rows", "summary_of", "warnings_of"]
+__all__ = ["NeuronRun", "UnitExplanation", "Units", "category_rows", "labelled", "summary_of", "warnings_of"]
 
 ALPHA = 0.05
 """False discovery rate at which units are counted as above chance."""
@@ -174,14 +174,21 @@ class NeuronRun:
         return f"<pre>{escape(self.table())}</pre>"
 
 
+def labelled(unit: UnitExplanation, table: UnitTable, detecting: Detecting) -> UnitExplanation:
+    """Return the unit with what it detects; its one label follows the rule of IoU."""
+    found = replace(unit, categories=table.categories, iou_annotated=table.iou_annotated)
+    best = best_of(table.categories, detecting.iou)
+    if detecting.iou == "all" or best is None:
+        return found  # the search scored single concepts in this way already
+    return replace(found, label=best.label, score=best.under(detecting.iou), label_category=best.category)
+
+
 def category_rows(units: Iterable[UnitExplanation]) -> list[dict[str, Any]]:
     """Return `CategoryBest` of every unit and category as flat rows with the unit's number."""
     return [{"unit": unit.unit, **asdict(row)} for unit in units for row in unit.categories]
 
 
-def summary_of(
-    units: Units, detecting: Detecting | None = None, categories: Sequence[str] = ()
-) -> dict[str, Any]:
+def summary_of(units: Units, detecting: Detecting | None = None, categories: Sequence[str] = ()) -> dict[str, Any]:
     """Return the figures of a layer.
 
     Parameters
