@@ -128,7 +128,7 @@ def _level(kind: str, at: float | None) -> float:
             raise InputError(f"related_at {level:g}: give a cosine above -1 and at most 1 for word vectors")
         return level
     edges = EDGES if at is None else at
-    if edges != int(edges) or edges < 1:
+    if not (edges >= 1 and float(edges).is_integer()):
         raise InputError(f"related_at {edges:g}: give a whole number of edges from 1 on for a taxonomy")
     return float(edges)
 

@@ -193,7 +193,7 @@ def test_formulas_over_images_annotated_for_all_their_categories(seed):
             continue
 
         def holds(at, formula=formula):
-            return bool(evaluate(formula, lambda name: np.array(NUMBERS[name] in at)))
+            return bool(evaluate(formula, lambda leaf: np.array(NUMBERS[leaf] in at)))
 
         kept = [part for part, keep in zip(zip(masks[unit], labels, known, strict=True), images, strict=True) if keep]
         kinds = {CATEGORY[NUMBERS[name]] for name in leaves(formula)}
