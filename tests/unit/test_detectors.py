@@ -40,7 +40,15 @@ def probe():
 def made(probe, layer="1", seed=0, **options):
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    settings = {"length": 2, "quantile": 0.1, "resolution": (16, 16), "shuffles": 0, "draws": 0, **options}
+    settings = {
+        "length": 2,
+        "quantile": 0.1,
+        "resolution": (16, 16),
+        "shuffles": 0,
+        "draws": 0,
+        "search": "beam",
+        **options,
+    }
     return explain.dissect(net, layer, probe, **settings)
 
 
