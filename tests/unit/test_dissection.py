@@ -143,6 +143,36 @@ def test_parts_by_hand_differ_in_all_three():
     assert (part.iou, part.iou_annotated, part.iou_netdissect_lite) == (2 / 11, 2 / 7, 2 / 5)
 
 
+def test_the_rule_may_change_the_best_label():
+    """A unit of 3 pixels in an image with parts, of 100 in others: a small, tight label or a large, loose one."""
+    maps = np.full((6, 2, 4, 5), -1, np.int32)
+    maps[0, 0].flat[:2] = 2  # leg: 2 pixels, both active
+    maps[0, 1].flat[:10] = 4  # tail: 10 pixels, 3 active
+    values = np.ones((6, 1, 4, 5), np.float32)
+    values[0].flat[3:] = 0
+    annotated = [("object", "part"), *[("object",)] * 5]
+    measured, *_ = measured_of(maps, np.zeros((6, 4, 5), bool), annotated, values, np.array([0.5], np.float32))
+    domains = unit_domains(measured)
+    assert (domains.all.tolist(), domains.annotated.tolist()) == ([103], [[103, 3, 0]])
+    cells, counts = count_images(measured, np.ones(6, bool))
+    ((everywhere,),) = dissection_table(cells, counts, domains)
+    ((annotated_only,),) = dissection_table(cells, counts, domains, iou="annotated")
+    assert (everywhere.label, everywhere.iou) == ("tail", 3 / 110)
+    assert (annotated_only.label, annotated_only.iou_annotated) == ("leg", 2 / 3)
+
+
+def test_two_units_that_fire_in_the_same_single_image():
+    measured, *_ = by_hand()
+    values = np.zeros((2, 2, 2), np.float32)
+    values[0, 0], values[1, 1] = 1, 1  # in image 1 one on the labelled upper row, the other on the lower row
+    firing = Firing(np.arange(2), np.ones(2, np.int64), values)
+    both = replace(measured, firing=firing, thresholds=np.array([0.5, 0.5], np.float32))
+    domains = unit_domains(both)
+    assert domains.all.tolist() == [2, 2]
+    assert domains.annotated.tolist() == [[2, 0, 0], [2, 0, 0]]
+    assert domains.overlapping.tolist() == [[2, 0, 0], [0, 0, 0]]
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=15, deadline=None)
 def test_all_rules_pixel_by_pixel(seed):
