@@ -16,7 +16,9 @@ from explain.cli.progress import progress_bars, wide_console
 from explain.errors import InputError, near
 
 if TYPE_CHECKING:
+    from explain.neurons.domains import IouRule
     from explain.neurons.finding import How
+    from explain.neurons.relatedness import Relatedness
     from explain.neurons.search import Compat
     from explain.types import ProbeSet
 
@@ -43,6 +45,16 @@ def neurons(
     split_column: Annotated[str | None, typer.Option(help="column that says which images to search on (train)")] = None,
     shuffles: Annotated[int, typer.Option(min=0, help="searches over shuffled images per unit, for p-values")] = 999,
     draws: Annotated[int, typer.Option(min=0, help="resamplings of the images, for intervals")] = 1000,
+    iou: Annotated[
+        str, typer.Option(help="pixels that single concepts are scored on: all, annotated, netdissect-lite")
+    ] = "all",
+    threshold_iou: Annotated[float, typer.Option(help="a unit detects a concept where their IoU is above this")] = 0.04,
+    related_by: Annotated[
+        Path | None, typer.Option(help="word vectors (.txt, .npz) or taxonomy (.csv), for kinds")
+    ] = None,
+    related_at: Annotated[
+        float | None, typer.Option(help="cosine from which, or edges up to which, names are related")
+    ] = None,
     sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     out: opt.Out = Path("runs/neurons"),
@@ -91,6 +103,10 @@ def neurons(
         "split_column": split_column,
         "shuffles": shuffles,
         "draws": draws,
+        "iou": iou,
+        "threshold_iou": threshold_iou,
+        "related_by": str(related_by) if related_by is not None else None,
+        "related_at": related_at,
         "limit": limit,
         "batch_size": batch_size,
         "seed": seed,
@@ -116,6 +132,10 @@ def neurons(
                         split_column=split_column,
                         shuffles=shuffles,
                         draws=draws,
+                        iou=cast("IouRule", iou),
+                        threshold_iou=threshold_iou,
+                        related_by=related_by,
+                        related_at=related_at,
                         seed=seed,
                         quantile=quantile,
                         resolution=(resolution, resolution),
@@ -156,8 +176,9 @@ def print_run(console: Console, run: Any) -> None:
     console.print(
         f"{facts['units']} units of {run.layer} on {len(run.probe)} images of {run.probe.name}"
         f" ({run.index.cells.total} pixels, {len(run.index.cells)} cells, {run.passes} pass(es)):"
-        f" {facts['firing']} fire, {facts['interpretable']} detect a concept (IoU > {facts['threshold_iou']:g}),"
-        f" {facts['unique_concepts']} different ones; mean IoU {facts['mean_score']:.4f} with one concept,"
+        f" {facts['firing']} fire, {facts['interpretable']} detect a concept (IoU > {facts['threshold_iou']:g}"
+        f"{RULE_WORDS[facts['iou_rule']]}), {facts['unique_concepts']} different ones;"
+        f" mean IoU {facts['mean_score']:.4f} with one concept,"
         f" {facts['mean_iou']:.4f} with up to {run.length}"
         + (f", {facts['mean_iou_heldout']:.4f} on held-out images" if "mean_iou_heldout" in facts else "")
     )
@@ -167,14 +188,50 @@ def print_run(console: Console, run: Any) -> None:
             f" p-values in steps of 1/{run.asked.shuffles + 1}); {facts['certified']} formulas are proven the best of"
             f" their length"
         )
-    kinds = ", ".join(f"{name} {100 * share:.0f} %" for name, share in facts["kinds"].items())
-    if kinds:
-        console.print(
-            f"kinds of formula: {kinds} (published, by hand: 69 % meaningful, 31 % polysemantic; of the meaningful 57 %"
-            " coherent ORs, 32 % perceptual, 12 % specialised)"
-        )
+    _print_detectors(console, facts)
+    _print_kinds(console, facts["kinds"], run.related)
     for warning in run.warnings:
         console.print(f"warning: {warning}", style="yellow")
+
+
+RULE_WORDS = {
+    "all": "",
+    "annotated": " over annotated images",
+    "netdissect-lite": " by NetDissect-Lite's rule",
+}
+
+
+def _print_detectors(console: Console, facts: dict[str, Any]) -> None:
+    """Print how many units detect something, by category, in both ways of counting."""
+    for words, kind, detectors, unique in (
+        ("one label per unit", "", facts["interpretable"], facts["unique_concepts"]),
+        (
+            "one label per unit and category",
+            "_per_category",
+            facts["detectors_per_category"],
+            facts["unique_detectors_per_category"],
+        ),
+    ):
+        rows = [
+            (row["category"], row[f"detectors{kind}"], row[f"unique_detectors{kind}"]) for row in facts["histogram"]
+        ]
+        parts = ", ".join(f"{name} {count}/{distinct}" for name, count, distinct in rows if count)
+        tail = f": {parts}" if parts else ""
+        console.print(f"detectors/unique detectors, {words}: {detectors}/{unique}{tail}", highlight=False, markup=False)
+
+
+def _print_kinds(console: Console, kinds: dict[str, float], related: Relatedness | None) -> None:
+    """Print the shares of the kinds of formula, beside the published ones."""
+    from explain.neurons.kinds import PUBLISHED
+
+    if not kinds:
+        return
+    parts = ", ".join(f"{name} {100 * share:.0f} %" for name, share in kinds.items())
+    console.print(f"kinds of formula, of units that have one: {parts}; published: {PUBLISHED}", highlight=False)
+    if related is not None:
+        console.print(f"concepts are related by {related}", highlight=False, markup=False)
+    if kinds.get("unrelated"):
+        console.print("unrelated ORs suggest units that answer to several ideas (polysemantic), and prove none")
 
 
 SHOWN = {

@@ -17,6 +17,7 @@ NAMES = {
     "firing": "activations, second pass",
     "counts": "active pixels per cell",
     "search": "formulas (compiled on first use)",
+    "categories": "active pixels per category",
     "held-out": "held-out images",
     "shuffles": "search over shuffled images",
     "resampling": "resampled images",

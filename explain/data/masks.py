@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +138,8 @@ class MaskLabels:
     """Per image: ``"folder/index.csv line 7"``."""
     classes: str
     """Where the ids are named, for error messages."""
+    annotated: tuple[tuple[str, ...] | None, ...] | None = None
+    """Per image: the categories that it was annotated for, None: all; None where that holds for every image."""
 
     def __call__(self, index: int, size: tuple[int, int]) -> Labels:
         """Return the labels of image ``index`` at ``size = (height, width)``."""
@@ -145,7 +147,8 @@ class MaskLabels:
             (self._ids(index, path, table, size), table)
             for path, table in zip(self.masks[index], self.tables, strict=True)
         ]
-        return stack_labels(layers, self.whole[index], size)
+        found = stack_labels(layers, self.whole[index], size)
+        return found if self.annotated is None else replace(found, annotated=self.annotated[index])
 
     def _ids(self, index: int, path: Path | None, table: IdTable, size: tuple[int, int]) -> NDArray[np.int32] | None:
         if path is None:

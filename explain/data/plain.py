@@ -281,6 +281,20 @@ def _whole_numbers(row: Row, numbers: dict[str, int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers[name] for name in named if name))
 
 
+def _annotated(folder: ProbeFolder) -> tuple[tuple[str, ...] | None, ...]:
+    """Return the categories that each image was annotated for: those of its filled cells; None where it is all."""
+    category = {concept.name: concept.category for concept in folder.concepts}  # a name's first category holds
+    layers = [{category[concept.name] for concept in layer.concepts.values()} for layer in folder.layers]
+    every = dict.fromkeys(category.values())
+    found: list[tuple[str, ...] | None] = []
+    for (row, _, _), masks in zip(folder.rows, folder.masks, strict=True):
+        known = {category[row.cells[column]] for column in WHOLE_COLUMNS if row.cells.get(column)}
+        for own, mask in zip(layers, masks, strict=True):
+            known |= own if mask is not None else set()
+        found.append(None if len(known) == len(every) else tuple(name for name in every if name in known))
+    return tuple(found)
+
+
 def open_plain_probe(path: str | Path) -> ProbeSet:
     """Open a probe folder: ``images/``, ``index.csv`` and, where there are masks, ``classes.json``.
 
@@ -288,8 +302,9 @@ def open_plain_probe(path: str | Path) -> ProbeSet:
     ----------
     path : str or Path
         The folder. ``index.csv`` has a column ``image``, one column per mask layer (``mask`` or an ending
-        ``_mask``: a PNG of class ids) and may have ``scene`` and ``texture``: concepts of the whole image. All
-        further columns (``split``, …) are kept as text in ``columns``.
+        ``_mask``: a PNG of class ids) and may have ``scene`` and ``texture``: concepts of the whole image. An empty
+        cell: the image was not annotated for these. All further columns (``split``, …) are kept as text in
+        ``columns``.
 
     Raises
     ------
@@ -307,6 +322,7 @@ def open_plain_probe(path: str | Path) -> ProbeSet:
         whole=tuple(_whole_numbers(row, numbers) for row, _, _ in folder.rows),
         where=tuple(folder.index.where(row) for row, _, _ in folder.rows),
         classes=str(classes),
+        annotated=_annotated(folder),
     )
     files = [(name, file) for name, (_, file, _) in zip(names, folder.rows, strict=True)]
     files += [(mask.name, mask) for masks in folder.masks for mask in masks if mask is not None]

@@ -26,6 +26,8 @@ class ImageCells(NamedTuple):
     """int64 ``(K,)``: pixels of each."""
     keys: tuple[bytes, ...]
     """K label sets: ascending concept numbers as big-endian int32, so that bytes sort as the numbers do."""
+    annotated: tuple[str, ...] | None = None
+    """The categories that the image was annotated for; None: all of them."""
 
 
 def image_cells(labels: Labels) -> ImageCells:
@@ -55,7 +57,7 @@ def image_cells(labels: Labels) -> ImageCells:
     keys = tuple(data[begin:end] for begin, end in pairwise([0, *edges]))
     # -1 (ignored) becomes the largest value of the unsigned type.
     local = ids.astype(kind).reshape(size)
-    return ImageCells(local, counts, keys)
+    return ImageCells(local, counts, keys, labels.annotated)
 
 
 @compiled

@@ -56,6 +56,11 @@ class Cells:
         """The number of each concept, by name."""
         return {concept.name: number for number, concept in enumerate(self.concepts)}
 
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The categories of the concepts, in the order of their first one."""
+        return tuple(dict.fromkeys(concept.category for concept in self.concepts))
+
     @property
     def total(self) -> int:
         """All counted pixels, with or without labels."""

@@ -49,6 +49,9 @@ class CellIndex:
     """int64 ``(N + 1,)``: where each image begins in ``lookup``."""
     lookup: Ints
     """int64: the cell of (image i, local number k) is ``lookup[start[i] + k]``."""
+    annotated: NDArray[np.bool_] | None = None
+    """bool ``(N, G)``: which images the data says were annotated for each of ``cells.categories``; None: all for all.
+    See `explain.neurons.domains.annotated_images`."""
 
     def __len__(self) -> int:
         return len(self.local)
@@ -70,6 +73,7 @@ class CellBuilder:
         self._counts: list[int] = []
         self._local: list[NDArray[Any]] = []
         self._lookup: list[list[int]] = []
+        self._annotated: list[tuple[str, ...] | None] = []
 
     def add(self, image: Labels | ImageCells) -> None:
         """Add the next image: its labels, or what `image_cells` made of them in a worker.
@@ -88,6 +92,7 @@ class CellBuilder:
             self._counts[number] += count
         self._local.append(found.local)
         self._lookup.append(row)
+        self._annotated.append(found.annotated)
 
     def finish(self) -> CellIndex:
         """Number the cells in their final order and return the index; `InputError` without images."""
@@ -96,7 +101,8 @@ class CellBuilder:
         cells, (renumber,) = _unite(self.concepts, [(list(self._numbers), np.array(self._counts, np.int64))])
         sizes = [0, *map(len, self._lookup)]
         flat = np.array([number for row in self._lookup for number in row], np.int64)
-        return CellIndex(cells, self._stacked(), np.cumsum(sizes, dtype=np.int64), renumber[flat])
+        annotated = _annotation(self._annotated, cells.categories)
+        return CellIndex(cells, self._stacked(), np.cumsum(sizes, dtype=np.int64), renumber[flat], annotated)
 
     def _stacked(self) -> NDArray[Any]:
         """Return all local numbers as one array, moved there one by one: they are not in memory twice."""
@@ -105,6 +111,12 @@ class CellBuilder:
             whole[image] = self._local[image]
             self._local[image] = whole[image]
         return whole
+
+
+def _annotation(rows: Sequence[tuple[str, ...] | None], categories: tuple[str, ...]) -> NDArray[np.bool_] | None:
+    if all(row is None for row in rows):
+        return None
+    return np.array([[row is None or name in row for name in categories] for row in rows], np.bool_)
 
 
 def build_index(concepts: Sequence[Concept], labels: Iterable[Labels]) -> CellIndex:
@@ -170,4 +182,9 @@ def merge_indexes(indexes: Sequence[CellIndex]) -> CellIndex:
     lookup = np.concatenate([numbers[index.lookup] for numbers, index in zip(maps, indexes, strict=True)])
     sizes = np.concatenate([[0], *(np.diff(index.start) for index in indexes)])
     local = np.concatenate([index.local for index in indexes])
-    return CellIndex(cells, local, np.cumsum(sizes, dtype=np.int64), lookup)
+    annotated = None
+    if any(index.annotated is not None for index in indexes):
+        every = [np.ones((len(index), len(cells.categories)), np.bool_) for index in indexes]
+        parts = [one if index.annotated is None else index.annotated for one, index in zip(every, indexes, strict=True)]
+        annotated = np.concatenate(parts)
+    return CellIndex(cells, local, np.cumsum(sizes, dtype=np.int64), lookup, annotated)

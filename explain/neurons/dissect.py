@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,16 @@ from explain.nets.trace import trace
 from explain.neurons.cells import CellBuilder, CellIndex
 from explain.neurons.collect import Job, Progress, collect_units, refuse_infinite, top_examples
 from explain.neurons.counts import UnitCounts, stack_counts
+from explain.neurons.dissection import INTERPRETABLE, Detecting, UnitTable, unit_tables
+from explain.neurons.domains import IouRule
 from explain.neurons.evidence.gathering import Asked, Evidence, gather, held_out_images, with_q_values
 from explain.neurons.evidence.parts import Measured, count_images, image_pixels
 from explain.neurons.finding import Finder, How, chosen_search, concepts_where_firing, find
 from explain.neurons.firing import count_firing
 from explain.neurons.formula import leaves
 from explain.neurons.kinds import kind_of
-from explain.neurons.results import NeuronRun, UnitExplanation, Units
+from explain.neurons.relatedness import Relatedness, relatedness
+from explain.neurons.results import NeuronRun, UnitExplanation, Units, labelled
 from explain.neurons.search import Compat, SearchResult, ceiling
 from explain.neurons.units import UnitLayer, find_layers
 from explain.runs import Checkpoint
@@ -60,6 +64,10 @@ def dissect(
     shuffles: int = 999,
     draws: int = 1000,
     seed: int = 0,
+    iou: IouRule = "all",
+    threshold_iou: float = INTERPRETABLE,
+    related_by: str | Path | None = None,
+    related_at: float | None = None,
     units: Sequence[int] | range | None = None,
     examples: int = 4,
     batch_size: int = 32,
@@ -99,6 +107,15 @@ def dissect(
         Searches over shuffled images per unit, for p-values; 0: none. See `explain.neurons.evidence.chance`.
     draws
         Resamplings of the images, for intervals; 0: none. See `explain.neurons.evidence.resampling`.
+    iou
+        Over which pixels single concepts are scored: ``"all"``, ``"annotated"``, ``"netdissect-lite"``; see
+        `explain.neurons.domains`. Each unit's ``label`` and ``categories`` follow it; all three scores are kept.
+        Formulas are searched over all pixels in any case.
+    threshold_iou
+        A unit detects a concept where their IoU is strictly above this.
+    related_by, related_at
+        A file of word vectors or a taxonomy that says which concepts are related, for the kinds of formula, and the
+        cosine or the edges up to which they are; see `explain.neurons.relatedness`. By category where None.
     units
         Channel numbers; all where None.
     examples
@@ -113,12 +130,14 @@ def dissect(
     """
     finder = Finder(length, beam, search, penalty, limit_concepts, min_pixels, or_not, compat)
     asked = Asked(held_out, split_column, shuffles, draws, seed)
+    detecting = Detecting(iou, threshold_iou)
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: give at least 1")
     subject = _squashing(as_subject(model), probe_set := _opened(probe, limit))
     if device is not None:
         subject.to(device)
     held = held_out_images(asked, probe_set)  # before the passes, as it may be refused
+    related = relatedness(related_by, probe_set.concepts, related_at)
     tell = progress or (lambda stage, done, total: None)
     unit_layer, before = _layer(subject, probe_set, layer, units)
     layer, chosen, grid = unit_layer.layer, unit_layer.units, unit_layer.grid
@@ -144,19 +163,22 @@ def dissect(
         index, collected.firing.select(own), collected.thresholds[own.start : own.stop], image_pixels(index)
     )
     parts = world.gather(
-        _search_units(measured, finder, asked, held, chosen[own.start : own.stop], subject, checkpoint, world, tell)
+        _search_units(
+            measured, finder, asked, detecting, held, chosen[own.start : own.stop], subject, checkpoint, world, tell
+        )
     )
     evidence = with_q_values([row for part in parts for row in part.evidence])
     counts = stack_counts([part.counts for part in parts])
     categories = {concept.name: concept.category for concept in index.cells.concepts}
     explained = tuple(
-        _explanation(unit, result, threshold, limit_, categories, row)
-        for unit, result, threshold, limit_, row in zip(
+        labelled(_explanation(unit, result, threshold, limit_, categories, row, related), table, detecting)
+        for unit, result, threshold, limit_, row, table in zip(
             chosen.tolist(),
             (row for part in parts for row in part.found),
             collected.thresholds.tolist(),
             (row for part in parts for row in part.ceilings),
             evidence,
+            (row for part in parts for row in part.tables),
             strict=True,
         )
     )
@@ -175,6 +197,8 @@ def dissect(
         min_pixels=min_pixels,
         finder=finder,
         asked=asked,
+        detecting=detecting,
+        related=related,
         passes=collected.passes,
         before=before,
         index=index,
@@ -190,6 +214,7 @@ class _Part:
     found: list[SearchResult]
     ceilings: list[float]
     evidence: tuple[Evidence, ...]
+    tables: tuple[UnitTable, ...]
     counts: UnitCounts
     """Of all images."""
 
@@ -198,6 +223,7 @@ def _search_units(
     measured: Measured,
     finder: Finder,
     asked: Asked,
+    detecting: Detecting,
     held: NDArray[np.bool_] | None,
     numbers: NDArray[np.int64],
     subject: Subject,
@@ -226,6 +252,17 @@ def _search_units(
         device=subject.device,
         progress=lambda done, total: tell("search", done, total),
     )
+    tables = unit_tables(
+        measured,
+        cells,
+        searched,
+        found,
+        detecting,
+        images=None if held is None else ~held,
+        min_pixels=finder.min_pixels,
+        device=subject.device,
+        progress=tell,
+    )
     evidence = gather(
         measured,
         cells,
@@ -239,7 +276,7 @@ def _search_units(
         world=world,
         progress=tell,
     )
-    return _Part(found, ceiling(cells, searched).tolist(), evidence, counts)
+    return _Part(found, ceiling(cells, searched).tolist(), evidence, tables, counts)
 
 
 def _opened(probe: Any, limit: int | None) -> ProbeSet:
@@ -296,7 +333,13 @@ def _index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> Cell
 
 
 def _explanation(
-    unit: int, result: SearchResult, threshold: float, limit: float, categories: dict[str, str], evidence: Evidence
+    unit: int,
+    result: SearchResult,
+    threshold: float,
+    limit: float,
+    categories: dict[str, str],
+    evidence: Evidence,
+    related: Relatedness | None,
 ) -> UnitExplanation:
     label = str(result.by_length[0].formula) if result.by_length else None
     named = {categories[leaf] for leaf in leaves(result.formula)} if result.formula is not None else set()
@@ -314,7 +357,7 @@ def _explanation(
         ceiling=limit,
         search=result.search,
         bound=result.bound,
-        kind=kind_of(result.formula, categories),
+        kind=kind_of(result.formula, categories, related.near if related is not None else None),
         label=single if label is not None else None,
         score=result.by_length[0].iou if result.by_length else 0.0,
         label_category=categories.get(single, ""),

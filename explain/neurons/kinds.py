@@ -12,7 +12,8 @@ perceptual one and with a specialisation by AND or AND NOT, and into polysemanti
 ``mixed``          anything else
 =================  ====================================================================================================
 
-Two concepts are related where they share a category, or where ``related`` says so (word vectors, a taxonomy). An OR of
+Two concepts are related where they share a category; where word vectors or a taxonomy are given, where these say so
+(`explain.neurons.relatedness`). An OR of
 unrelated concepts suggests a polysemantic unit and proves none: words for things that look alike may be unrelated.
 """
 
@@ -24,11 +25,17 @@ from typing import Literal, get_args
 
 from explain.neurons.formula import And, Formula, Leaf, Not, Or, canonical
 
-__all__ = ["KINDS", "Kind", "Related", "kind_of", "shares", "suggests_polysemantic"]
+__all__ = ["KINDS", "PUBLISHED", "Kind", "Related", "kind_of", "shares", "suggests_polysemantic"]
 
 Kind = Literal["none", "single", "related", "unrelated", "specialised", "mixed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Related = Callable[[str, str], bool]
+
+PUBLISHED = (
+    "of 128 units sorted by hand 69 % meaningful, 31 % polysemantic; of the 88 meaningful ones 57 % coherent ORs, 32 %"
+    " perceptual only, 12 % specialised"
+)
+"""Mu & Andreas (2020), section 4.1: people's judgement of meaning, which no rule on formulas repeats."""
 
 
 def kind_of(formula: Formula | None, categories: Mapping[str, str], related: Related | None = None) -> Kind:

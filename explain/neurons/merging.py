@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from explain.errors import RunError
 from explain.neurons.asking import Saved, open_run
 from explain.neurons.counts import stack_counts
+from explain.neurons.dissection import INTERPRETABLE, Detecting
 from explain.neurons.evidence.gathering import with_q_values
 from explain.neurons.results import UnitExplanation, Units, summary_of, warnings_of
 from explain.neurons.saving import unit_of_row, unit_row, write_concepts, write_tables
@@ -62,18 +63,20 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, overwrite: boo
         _write_examples(parts, rows, folder.path / "arrays" / "examples.npz")
         manifest = {**manifest, "config": config, "merged": [str(part.folder) for part in parts]}
         settings = parts[0].run["settings"]
+        detecting = Detecting(settings.get("iou", "all"), settings.get("threshold_iou", INTERPRETABLE))
+        summary = summary_of(units, detecting, [concept["category"] for concept in parts[0].run["concepts"]])
         run = {
             **parts[0].run,
             "manifest": manifest,
             "images": _copy_images(parts, folder.path),
             "passes": max(part.run["passes"] for part in parts),
             "units": [unit_row(unit, row) for unit, row in zip(units, rows, strict=True)],
-            "summary": summary_of(units),
+            "summary": summary,
             "warnings": list(warnings_of(units, settings["quantile"], settings.get("before"))),
         }
         write_json(folder.path / "run.json", run)
         write_json(folder.path / "manifest.json", manifest)
-        write_tables(units, folder.path)
+        write_tables(units, summary["histogram"], folder.path)
         write_concepts(run["concepts"], folder.path)
     return Path(out)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ from explain.nets.subject import Subject
 from explain.neurons.cells import CellIndex
 from explain.neurons.collect import Examples
 from explain.neurons.counts import UnitCounts
+from explain.neurons.detectors import counted, histogram
+from explain.neurons.dissection import CategoryBest, Detecting, UnitTable, best_of
 from explain.neurons.evidence.gathering import Asked, Evidence
 from explain.neurons.finding import Finder
 from explain.neurons.kinds import Kind, shares
+from explain.neurons.relatedness import Relatedness
 from explain.types import ProbeSet
 
-__all__ = ["NeuronRun", "UnitExplanation", "Units", "summary_of", "warnings_of"]
-
-INTERPRETABLE = 0.04
-"""Bau et al. (2017), section 2.3: a unit detects a concept where their IoU is above this."""
+__all__ = ["NeuronRun", "UnitExplanation", "Units", "category_rows", "labelled", "summary_of", "warnings_of"]
 
 ALPHA = 0.05
 """False discovery rate at which units are counted as above chance."""
@@ -57,7 +57,7 @@ class UnitExplanation:
     kind: Kind
     """See `explain.neurons.kinds`."""
     label: str | None
-    """The best single concept (network dissection), with ``score``, its IoU."""
+    """The best single concept (network dissection), with ``score``, its IoU under the rule that was asked for."""
     score: float
     label_category: str
     best_by_length: tuple[tuple[int, str, float], ...]
@@ -65,6 +65,10 @@ class UnitExplanation:
     runners_up: tuple[tuple[str, float, int], ...]
     """(formula, IoU, length) of the rest of the beam."""
     evidence: Evidence | None = None
+    categories: tuple[CategoryBest, ...] = ()
+    """The best single concept of each category, without those of which nothing overlaps with the unit."""
+    iou_annotated: float | None = None
+    """IoU of the formula over the images annotated for all its categories; None where there are none."""
 
     @property
     def certified(self) -> bool:
@@ -115,6 +119,9 @@ class NeuronRun:
     min_pixels: int = 0
     finder: Finder = field(default_factory=Finder)
     asked: Asked = field(default_factory=Asked)
+    detecting: Detecting = field(default_factory=Detecting)
+    related: Relatedness | None = None
+    """Which concepts are related, for the kinds of formula; by category where None."""
     passes: int = 1
     before: str | None = None
     """The last other layer with the same maps' shape, where it is known: before the activation."""
@@ -131,7 +138,12 @@ class NeuronRun:
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the whole layer; see `summary_of`."""
-        return summary_of(self.units)
+        known = self.index.cells.categories if self.index is not None else ()
+        return summary_of(self.units, self.detecting, known)
+
+    def categories(self) -> list[dict[str, Any]]:
+        """Return the best concept of every unit in every category, a row each: what ``categories.csv`` holds."""
+        return category_rows(self.units)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -162,21 +174,50 @@ class NeuronRun:
         return f"<pre>{escape(self.table())}</pre>"
 
 
-def summary_of(units: Units) -> dict[str, Any]:
-    """Return the figures of a layer; detectors by network dissection's rule (best concept, IoU > .04)."""
-    detectors = [unit for unit in units if unit.score > INTERPRETABLE]
+def labelled(unit: UnitExplanation, table: UnitTable, detecting: Detecting) -> UnitExplanation:
+    """Return the unit with what it detects; its one label follows the rule of IoU."""
+    found = replace(unit, categories=table.categories, iou_annotated=table.iou_annotated)
+    best = best_of(table.categories, detecting.iou)
+    if detecting.iou == "all" or best is None:
+        return found  # the search scored single concepts in this way already
+    return replace(found, label=best.label, score=best.under(detecting.iou), label_category=best.category)
+
+
+def category_rows(units: Iterable[UnitExplanation]) -> list[dict[str, Any]]:
+    """Return `CategoryBest` of every unit and category as flat rows with the unit's number."""
+    return [{"unit": unit.unit, **asdict(row)} for unit in units for row in unit.categories]
+
+
+def summary_of(units: Units, detecting: Detecting | None = None, categories: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the figures of a layer.
+
+    Parameters
+    ----------
+    detecting
+        When a unit detects a concept; IoU above .04 over all pixels where None.
+    categories
+        Of the probe set, for the histogram.
+    """
+    rule = detecting or Detecting()
+    detectors = [unit for unit in units if unit.score > rule.threshold]
+    rows = histogram(units, categories, iou=rule.iou, threshold=rule.threshold)
+    sums = counted(rows)
     return {
         "units": len(units),
         "firing": sum(unit.active > 0 for unit in units),
         "interpretable": len(detectors),
-        "threshold_iou": INTERPRETABLE,
+        "iou_rule": rule.iou,
+        "threshold_iou": rule.threshold,
         "unique_concepts": len({unit.label for unit in detectors}),
+        "detectors_per_category": sums["detectors_per_category"],
+        "unique_detectors_per_category": sums["unique_detectors_per_category"],
         "mean_iou": float(np.mean([unit.iou for unit in units])),
         "mean_score": float(np.mean([unit.score for unit in units])),
         "kinds": shares(unit.kind for unit in units),
         "certified": sum(unit.certified for unit in units),
         **_evidence_summary(units),
         "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
+        "histogram": [asdict(row) for row in rows],
     }
 
 

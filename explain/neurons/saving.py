@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from explain.errors import RunError
 from explain.nets.inputs import read_image
 from explain.neurons.cell_table import Cells, formula_cells, save_cells
 from explain.neurons.counts import active_masks
+from explain.neurons.detectors import CategoryCount
+from explain.neurons.dissection import CategoryBest
 from explain.neurons.evidence.gathering import Evidence
 from explain.neurons.formula import parse
-from explain.neurons.results import NeuronRun, UnitExplanation, Units
+from explain.neurons.results import NeuronRun, UnitExplanation, Units, category_rows
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
 __all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_concepts", "write_run", "write_tables"]
@@ -59,6 +61,9 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
         "or_not": run.finder.or_not,
         "compat": run.finder.compat,
         **asdict(run.asked),
+        "iou": run.detecting.iou,
+        "threshold_iou": run.detecting.threshold,
+        "related": run.related.describe() if run.related is not None else None,
     }
 
 
@@ -75,7 +80,7 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
         raise RunError("this neuron run holds no counts and cannot be saved: make it with explain.dissect")
     (folder / "arrays").mkdir(exist_ok=True)
     (folder / "images").mkdir(exist_ok=True)
-    settings = neuron_config(run)
+    settings, summary = neuron_config(run), run.summary()
     manifest = make_manifest(
         "neurons",
         config=config or settings,
@@ -124,11 +129,11 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
             "settings": settings,
             "concepts": concepts,
             "units": _units(run, rows),
-            "summary": run.summary(),
+            "summary": summary,
             "warnings": list(run.warnings),
         },
     )
-    write_tables(run.units, folder)
+    write_tables(run.units, summary["histogram"], folder)
     write_concepts(concepts, folder)
     write_json(folder / "manifest.json", manifest)
 
@@ -183,6 +188,8 @@ def unit_row(unit: UnitExplanation, examples: list[dict[str, Any]]) -> dict[str,
         "label": unit.label,
         "score": unit.score,
         "label_category": unit.label_category,
+        "iou_annotated": unit.iou_annotated,
+        "categories": [asdict(row) for row in unit.categories],
         "by_length": [{"length": n, "formula": text, "iou": iou} for n, text, iou in unit.best_by_length],
         "runners_up": [{"formula": text, "iou": iou, "length": n} for text, iou, n in unit.runners_up],
         "examples": examples,
@@ -194,19 +201,38 @@ def unit_of_row(row: Mapping[str, Any]) -> UnitExplanation:
     evidence = dict(row["evidence"]) if row["evidence"] is not None else None
     if evidence is not None:
         evidence["heldout_by_length"] = tuple(evidence["heldout_by_length"])
-    made = ("gap", "certified", "evidence", "by_length", "runners_up", "examples")
+    made = ("gap", "certified", "evidence", "by_length", "runners_up", "examples", "categories")
     return UnitExplanation(
         **{key: value for key, value in row.items() if key not in made},
         best_by_length=tuple((one["length"], one["formula"], one["iou"]) for one in row["by_length"]),
         runners_up=tuple((one["formula"], one["iou"], one["length"]) for one in row["runners_up"]),
         evidence=Evidence(**evidence) if evidence is not None else None,
+        categories=tuple(CategoryBest(**one) for one in row.get("categories", ())),
     )
 
 
-def write_tables(units: Units, folder: Path) -> None:
-    """Write ``units.csv`` and ``evidence.csv``: a line per unit, ascending."""
+def write_tables(units: Units, histogram: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write the tables of a run.
+
+    ``units.csv`` and ``evidence.csv``: a line per unit, ascending; ``categories.csv``: per unit and category;
+    ``histogram.csv``: per category.
+    """
     _write_csv(units, folder / "units.csv")
     _write_evidence(units, folder / "evidence.csv")
+    _write_rows(category_rows(units), ["unit", *_names(CategoryBest)], folder / "categories.csv")
+    _write_rows(histogram, _names(CategoryCount), folder / "histogram.csv")
+
+
+def _names(kind: type[CategoryBest | CategoryCount]) -> list[str]:
+    return [one.name for one in fields(kind)]
+
+
+def _write_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, columns)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: repr(value) if isinstance(value, float) else value for name, value in row.items()})
 
 
 def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
@@ -294,9 +320,10 @@ def _write_evidence(units: Units, path: Path) -> None:
     """Write ``evidence.csv``: a line per unit, empty where something was not asked for."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["unit", "kind", *EVIDENCE])
+        writer.writerow(["unit", "kind", *EVIDENCE, "iou_annotated"])
         for unit in units:
             values = [getattr(unit.evidence, name) if unit.evidence else None for name in EVIDENCE]
+            values.append(unit.iou_annotated)
             writer.writerow([unit.unit, unit.kind, *(_number(value) for value in values)])
 
 

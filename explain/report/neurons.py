@@ -22,7 +22,7 @@ __all__ = ["neurons_part", "path_data"]
 
 _NOT_ASKED = dict.fromkeys(
     "iou_heldout heldout_length p_value q_value chance_95 low high win_probability stability bound gap certified kind"
-    " f1 correlation".split()
+    " f1 correlation iou_annotated".split()
 )
 """What a run may lack."""
 
@@ -47,7 +47,9 @@ def neurons_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
     view = {
         "run": run,
         "summary": summary,
-        "categories": _bars(summary["by_category"], [unit for unit in units if unit["detector"]]),
+        "categories": _bars(summary, [unit for unit in units if unit["detector"]]),
+        "rule": _RULES[settings.get("iou", "all")],
+        "related": (settings.get("related") or {}).get("words", "a shared category"),
         "gains": _gains(ordered),
         "units": units,
         "viewbox": f"0 0 {masks['shape'][1]} {masks['shape'][0]}" if masks else "0 0 1 1",
@@ -94,14 +96,35 @@ def _size(size: list[int]) -> str:
     return f"{size[0]} × {size[1]}"
 
 
-def _bars(by_category: Mapping[str, int], units: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Units per category, most first, with how many different single concepts describe them best."""
+_RULES = {
+    "all": "over all counted pixels",
+    "annotated": "over the images annotated for the concept’s category",
+    "netdissect-lite": "with a unit’s pixels only in images where it meets a label of the concept’s category"
+    " (NetDissect-Lite’s rule)",
+}
+
+
+def _bars(summary: Mapping[str, Any], units: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Units per category, most first, with how many different single concepts describe them best.
+
+    ``each`` and ``distinct``: the same where a unit has a label in every category; None in older runs.
+    """
+    each = {row["category"]: row for row in summary.get("histogram", [])}
+    by_category = {name: row["detectors"] for name, row in each.items() if row["detectors_per_category"]}
+    by_category |= summary["by_category"]
     labels = {(unit["label_category"], unit["label"]) for unit in units}
     distinct = Counter(category for category, _ in labels)
     top = max(by_category.values(), default=0)
     rows = sorted(by_category.items(), key=lambda item: (-item[1], item[0]))
     return [
-        {"name": name, "units": count, "concepts": distinct[name], "width": 100 * count / top if top else 0}
+        {
+            "name": name,
+            "units": count,
+            "concepts": distinct[name],
+            "each": each[name]["detectors_per_category"] if name in each else None,
+            "distinct": each[name]["unique_detectors_per_category"] if name in each else None,
+            "width": 100 * count / top if top else 0,
+        }
         for name, count in rows
     ]
 

@@ -49,7 +49,7 @@ def table(folder, name="units.csv"):
 def same(one, other):
     first, second = (json.loads((path / "run.json").read_text()) for path in (one, other))
     assert {key for key in first if first[key] != second[key]} <= {"manifest"}
-    for name in ("units.csv", "evidence.csv"):
+    for name in ("units.csv", "evidence.csv", "categories.csv", "histogram.csv"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
     for name in ("cells", "units", "examples"):
         with np.load(one / "arrays" / f"{name}.npz") as a, np.load(other / "arrays" / f"{name}.npz") as b:
@@ -79,6 +79,36 @@ def test_evidence_split_and_concepts_from_pixels(run, net, scenes, tmp_path):
     assert "no column 'fold'" in err
     code, _, err = run(*arguments(net, scenes, "--sort", "iuo", "--out", out, "--held-out", "0.25", "--resume"))
     assert code == 2
+
+
+def test_rules_of_iou_relatedness_and_runs_lined_up(run, net, scenes, tmp_path):
+    concepts = json.loads((scenes / "classes.json").read_text())["layers"]["mask"]["classes"]
+    (tmp_path / "tree.csv").write_text("child,parent\n" + "".join(f"{row['name']},thing\n" for row in concepts[:3]))
+    lite, plain = tmp_path / "lite", tmp_path / "plain"
+    more = ("--related-by", tmp_path / "tree.csv", "--shuffles", "0", "--draws", "0", "--length", "2")
+    code, text, err = run(
+        *arguments(net, scenes, *more, "--iou", "netdissect-lite", "--threshold-iou", "0.02", "--out", lite)
+    )
+    assert code == 0, err
+    assert "(IoU > 0.02 by NetDissect-Lite's rule)" in text
+    assert "one label per unit and category" in text
+    assert "published: of 128 units sorted by hand 69 % meaningful" in text
+    assert "taxonomy (tree.csv, at most 2 edges" in text
+    for row in table(lite, "categories.csv"):
+        assert float(row["iou"]) <= float(row["iou_annotated"]) <= float(row["iou_netdissect_lite"])
+    assert {row["label"] for row in table(lite)} <= {"", *(row["label"] for row in table(lite, "categories.csv"))}
+    assert run(*arguments(net, scenes, *more, "--out", plain))[0] == 0
+    code, text, err = run("report", lite, plain)
+    assert code == 0, err
+    assert "detectors are not lined up: the runs differ in iou: all, netdissect-lite" in text
+    code, text, err = run("report", plain, plain)
+    assert code == 0, err
+    assert "detectors/unique detectors, one label per unit:" in text
+    for bad, message in ((("--iou", "half"), "unknown iou rule 'half'"), (("--related-at", "2"), "needs related_by")):
+        code, _, err = run(*arguments(net, scenes, *bad, "--out", tmp_path / "no"))
+        assert code == 2
+        assert message in err
+    assert not (tmp_path / "no").exists()
 
 
 def test_ask_and_merge(run, net, scenes, tmp_path):

@@ -458,3 +458,22 @@ def test_shared_localization_packs(name, images, boxes):
     assert len(data) == images
     assert sum(map(len, data.boxes)) == boxes
     assert (data.class_names is None) == (name == "wsol-ilsvrc-val")
+
+
+def test_empty_cells_are_not_annotated(tmp_path):
+    root = tmp_path / "probe"
+    (root / "images").mkdir(parents=True)
+    rows = [("a", True, True, "street"), ("b", True, False, ""), ("c", False, False, "room")]
+    lines = ["image,mask,part_mask,scene"]
+    for name, mask, part, scene in rows:
+        Image.new("RGB", (4, 4)).save(root / "images" / f"{name}.png")
+        Image.new("L", (4, 4), 1).save(root / f"{name}.png")
+        lines.append(f"{name}.png,{f'{name}.png' if mask else ''},{f'{name}.png' if part else ''},{scene}")
+    (root / "index.csv").write_text("\n".join(lines) + "\n")
+    layers = {
+        "mask": {"category": "object", "classes": [{"id": 1, "name": "dog"}]},
+        "part_mask": {"category": "part", "classes": [{"id": 1, "name": "leg"}]},
+    }
+    (root / "classes.json").write_text(json.dumps({"layers": layers}))
+    probe = open_probe(root)
+    assert [probe.labels(number, (4, 4)).annotated for number in range(3)] == [None, ("object",), ("scene",)]

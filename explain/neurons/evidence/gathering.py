@@ -145,7 +145,10 @@ def _only(measured: Measured, images: NDArray[np.bool_]) -> Measured:
     sizes = np.diff(index.start)[chosen]
     begin = np.concatenate([[0], np.cumsum(sizes)])
     take = np.repeat(index.start[chosen] - begin[:-1], sizes) + np.arange(begin[-1])
-    part = replace(index, local=index.local[chosen], start=begin.astype(np.int64), lookup=index.lookup[take])
+    annotated = None if index.annotated is None else index.annotated[chosen]
+    part = replace(
+        index, local=index.local[chosen], start=begin.astype(np.int64), lookup=index.lookup[take], annotated=annotated
+    )
     inside = images[measured.firing.image]
     firing = replace(
         measured.firing,
