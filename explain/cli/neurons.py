@@ -43,6 +43,9 @@ def neurons(
     split_column: Annotated[str | None, typer.Option(help="column that says which images to search on (train)")] = None,
     shuffles: Annotated[int, typer.Option(min=0, help="searches over shuffled images per unit, for p-values")] = 999,
     draws: Annotated[int, typer.Option(min=0, help="resamplings of the images, for intervals")] = 1000,
+    cells_cache: Annotated[
+        bool, typer.Option("--cells-cache/--no-cells-cache", help="keep the cells beside the data for the next job")
+    ] = True,
     sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     out: opt.Out = Path("runs/neurons"),
@@ -124,6 +127,7 @@ def neurons(
                         batch_size=batch_size,
                         workers=workers,
                         limit=limit,
+                        cells_cache=cells_cache,
                         checkpoint=folder.checkpoint,
                         world=processes,
                         progress=progress if processes.first else None,
