@@ -19,14 +19,14 @@ objects, parts, parts of parts, colours. All lengths are shares of the side, so 
 is 7 x 7: the share of the formula's pixels under each position, times the image's own strength, plus normal noise.
 The threshold is the exact top 0.5 % of all values (`explain.neurons.thresholds`).
 
-Cells, thresholds and counts are the library's own; images come in chunks, so memory is the index (2 bytes per pixel)
+Cells, thresholds and counts are the library's own; images come in chunks, so memory is the index (1 byte per pixel)
 and the maps that exceed their threshold.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,17 +35,16 @@ from numpy.typing import NDArray
 from synthetic_images import concept_list, hash_of, images_of, normal, uniform
 
 from explain.compiling import compiled
-from explain.neurons.cells import CellIndex, Cells, build_index, cell_map, formula_cells, merge_cells
+from explain.neurons.cells import CellBuilder, CellIndex, Cells, formula_cells
 from explain.neurons.counts import UnitCounts
 from explain.neurons.firing import Firing, count_firing, firing_from_pieces
 from explain.neurons.formula import And, Formula, Leaf, Not, Or
 from explain.neurons.thresholds import TopValues
-from explain.types import Labels
 
 KINDS = {"object": 0.5, "part": 0.15, "color": 0.2, "scene": 0.12, "texture": 0.03}  # of planted leaves
 QUANTILE = 0.005
 SIDE = 7  # of a unit's map
-CHUNK = 2048  # images
+CHUNK = 256  # images
 
 Ints = NDArray[np.int64]
 
@@ -73,51 +72,27 @@ def build_cells(
     seconds: dict[str, float] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> CellIndex:
-    """Return the index of all images, made in chunks that are merged: the ids are kept once, and nothing else.
+    """Return the index of all images, which are drawn some at a time.
 
     ``seconds`` is told how long it took: ``"drawing"`` for the generator, ``"cells"`` for the library.
     """
-    names = concept_list(concepts)
     spent = seconds if seconds is not None else {}
-    local: NDArray[Any] | None = None
-    parts: list[tuple[Cells, Ints, Ints]] = []
-    begun = time.perf_counter()
-    spent["drawing"] = 0.0
+    spent |= {"drawing": 0.0, "cells": 0.0}
+    builder = CellBuilder(concept_list(concepts))
     for begin in range(0, images, CHUNK):
         end = min(begin + CHUNK, images)
-        index = build_index(names, _clocked(images_of(seed, begin, end, resolution, concepts), spent, "drawing"))
-        if local is None:
-            local = np.empty((images, *index.local.shape[1:]), index.local.dtype)
-        local[begin:end] = index.local
-        parts.append((index.cells, index.lookup, np.diff(index.start)))
+        started = time.perf_counter()
+        drawn = list(images_of(seed, begin, end, resolution, concepts))
+        drawing = time.perf_counter()
+        for one in drawn:
+            builder.add(one)
+        spent["drawing"] += drawing - started
+        spent["cells"] += time.perf_counter() - drawing
         progress(end)
-    if local is None:
-        raise ValueError("no images")
-    cells = _united(parts)
-    lookup = np.concatenate([cell_map(own, cells)[numbers] for own, numbers, _ in parts])
-    start = np.concatenate([[0], np.cumsum(np.concatenate([sizes for *_, sizes in parts]))])
-    spent["cells"] = time.perf_counter() - begun - spent["drawing"]
-    return CellIndex(cells, local, start.astype(np.int64), lookup)
-
-
-def _clocked(made: Iterator[Labels], spent: dict[str, float], name: str) -> Iterator[Labels]:
-    """Yield what an iterator makes and add up how long it takes."""
-    while True:
-        begun = time.perf_counter()
-        one = next(made, None)
-        spent[name] += time.perf_counter() - begun
-        if one is None:
-            return
-        yield one
-
-
-def _united(parts: list[tuple[Cells, Ints, Ints]]) -> Cells:
-    """Merge neighbours first, so that the large table is written few times."""
-    tables = [part[0] for part in parts]
-    while len(tables) > 1:
-        pairs = [tables[at : at + 2] for at in range(0, len(tables), 2)]
-        tables = [merge_cells(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-    return tables[0]
+    started = time.perf_counter()
+    index = builder.finish()
+    spent["cells"] += time.perf_counter() - started
+    return index
 
 
 def _numbers(cells: Cells, kind: str, share: NDArray[np.float64], least: float, most: float) -> Ints:

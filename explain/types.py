@@ -241,6 +241,9 @@ class ProbeSet:
     root: Path | None = None
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What else is known of the images, as text: ``columns["split"]`` has one value per image."""
+    files: tuple[tuple[Path, ...], ...] = ()
+    """The files that each image's labels are read from (``hash`` covers their names and sizes only); empty where that
+    is not known, or where ``hash`` covers the labels themselves."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -255,6 +258,7 @@ class ProbeSet:
             names=self.names[:count],
             hash=f"{self.hash}:{count}",
             columns={name: values[:count] for name, values in self.columns.items()},
+            files=self.files[:count],
         )
 
 

@@ -55,6 +55,9 @@ def neurons(
     related_at: Annotated[
         float | None, typer.Option(help="cosine from which, or edges up to which, names are related")
     ] = None,
+    cells_cache: Annotated[
+        bool, typer.Option("--cells-cache/--no-cells-cache", help="keep the cells beside the data for the next job")
+    ] = True,
     sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     out: opt.Out = Path("runs/neurons"),
@@ -144,6 +147,7 @@ def neurons(
                         batch_size=batch_size,
                         workers=workers,
                         limit=limit,
+                        cells_cache=cells_cache,
                         checkpoint=folder.checkpoint,
                         world=processes,
                         progress=progress if processes.first else None,

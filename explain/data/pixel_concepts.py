@@ -168,6 +168,14 @@ def _layer(kind: PixelKind, pixels: NDArray[np.uint8] | None, size: tuple[int, i
     return color_map(pixels) if kind == "color" else brightness_map(pixels)
 
 
+def _with_images(probe: ProbeSet) -> tuple[tuple[Path, ...], ...]:
+    """Return the files behind each image's labels and colours; none where images are not files."""
+    paths = [Path(image) for image in probe.images if isinstance(image, str | Path)]
+    if len(paths) < len(probe) or not probe.files:
+        return ()
+    return tuple((*row, path) for row, path in zip(probe.files, paths, strict=True))
+
+
 def with_pixel_concepts(
     probe: ProbeSet, kinds: PixelKind | Sequence[PixelKind] = ("color", "position", "brightness")
 ) -> ProbeSet:
@@ -214,4 +222,5 @@ def with_pixel_concepts(
         concepts=(*probe.concepts, *added),
         labels=_PixelLabels(probe.labels, probe.images, probe.names, first),
         hash=hashlib.sha256(f"{probe.hash}\npixels: {' '.join(chosen)}".encode()).hexdigest(),
+        files=probe.files if chosen == ["position"] else _with_images(probe),
     )

@@ -340,6 +340,7 @@ def open_plain_probe(path: str | Path) -> ProbeSet:
             for column in folder.index.columns
             if column != "image" and column not in WHOLE_COLUMNS and not is_mask_column(column)
         },
+        files=tuple(tuple(mask for mask in masks if mask is not None) for masks in folder.masks),
     )
 
 

@@ -183,4 +183,5 @@ def united(probes: Sequence[ProbeSet]) -> ProbeSet:
         hash=hashlib.sha256(f"united\n{listed}".encode()).hexdigest(),
         root=roots.pop() if len(roots) == 1 else None,
         columns=_columns(probes, titles),
+        files=tuple(row for probe in probes for row in probe.files) if all(probe.files for probe in probes) else (),
     )

@@ -130,6 +130,7 @@ def count_pairs(
     local, start, lookup = places.local, places.start, places.lookup
     one, other, line, spans = work.one, work.other, work.line, work.spans
     tally, sums, bits = work.tally, work.sums, work.bits
+    peaks = np.empty(maps.shape[1], np.float32)
     met = np.int64(0)
     for pair in range(first, last):
         image = laid[pair]
@@ -137,8 +138,14 @@ def count_pairs(
             continue
         offset = start[image]
         kinds = start[image + 1] - offset
+        for y in range(maps.shape[1]):  # bands between rows that do not fire are left out by one look
+            peaks[y] = maps[pair, y, 0]
+            for x in range(1, maps.shape[2]):
+                peaks[y] = max(peaks[y], maps[pair, y, x])
         for band in range(len(top)):
             a, b, down = top[band], bottom[band], rows.most[band]
+            if peaks[a] <= low and peaks[b] <= low:
+                continue
             found = np.int64(0)
             for group in range(len(left)):
                 c, d = left[group], right[group]

@@ -24,7 +24,7 @@ def spread(indptr: NDArray[np.int64], parts: int) -> list[range]:
     return [range(a, b) for a, b in pairwise(edges.tolist())]
 
 
-def share_out(rows: int) -> list[range]:
-    """Cut ``rows`` rows into one range per thread."""
-    parts = max(1, min(threads(), rows))
+def share_out(rows: int, workers: int | None = None) -> list[range]:
+    """Cut ``rows`` rows into one range per thread; `threads` of them where None."""
+    parts = max(1, min(workers or threads(), rows))
     return [range(rows * part // parts, rows * (part + 1) // parts) for part in range(parts)]

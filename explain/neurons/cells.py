@@ -8,15 +8,17 @@ explanations (Mu & Andreas 2020) count the same pixels one by one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explain.errors import InputError
-from explain.neurons._image_cells import ImageCells, image_cells
+from explain.neurons._image_cells import ImageCells, ids_type, image_cells, image_cells_of
+from explain.neurons._label_sets import LabelSets
+from explain.neurons._threads import share_out, threads
 from explain.neurons.cell_table import Cells, formula_cells, load_cells, save_cells
 from explain.types import Concept, Labels
 
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 Ints = NDArray[np.int64]
+_TOGETHER = 128  # images that wait for the threads; a few hundred kilobytes each
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,9 @@ class CellIndex:
     """The cell of every pixel of N images, with the table of cells."""
 
     cells: Cells
-    local: NDArray[np.uint16] | NDArray[np.uint32]
-    """``(N, h, w)``: number of the label set within its image; the type's largest value where ignored."""
+    local: NDArray[Any]
+    """uint8 ``(N, h, w)``, or uint16 or uint32 where an image has more than 255 or 65,535 label sets: number of the
+    label set within its image; the type's largest value where ignored."""
     start: Ints
     """int64 ``(N + 1,)``: where each image begins in ``lookup``."""
     lookup: Ints
@@ -65,14 +69,19 @@ class CellIndex:
 
 
 class CellBuilder:
-    """Collects the label sets of images one after the other; `finish` gives the index."""
+    """Collects the label sets of images one after the other; `finish` gives the index.
 
-    def __init__(self, concepts: Sequence[Concept]) -> None:
+    Images are worked on some at a time, by several threads: what is wrong with one may be told a few images later.
+    """
+
+    def __init__(self, concepts: Sequence[Concept], *, workers: int | None = None) -> None:
         self.concepts = tuple(concepts)
-        self._numbers: dict[bytes, int] = {}
-        self._counts: list[int] = []
+        self._workers = workers or threads()
+        self._waiting: list[Labels | ImageCells] = []
+        self._sets = LabelSets()
         self._local: list[NDArray[Any]] = []
-        self._lookup: list[list[int]] = []
+        self._lookup: list[Ints] = []
+        self._sizes: list[int] = []
         self._annotated: list[tuple[str, ...] | None] = []
 
     def add(self, image: Labels | ImageCells) -> None:
@@ -81,36 +90,73 @@ class CellBuilder:
         Raises
         ------
         InputError
-            The size differs from the images before.
+            The size differs from the images before, or a label names no concept.
         """
-        found = image_cells(image) if isinstance(image, Labels) else image
-        if self._local and found.local.shape != self._local[0].shape:
-            raise InputError(f"label maps of {found.local.shape} after {self._local[0].shape}: use one resolution")
-        row = [self._numbers.setdefault(key, len(self._numbers)) for key in found.keys]
-        self._counts.extend([0] * (len(self._numbers) - len(self._counts)))
-        for number, count in zip(row, found.counts.tolist(), strict=True):
-            self._counts[number] += count
-        self._local.append(found.local)
-        self._lookup.append(row)
-        self._annotated.append(found.annotated)
+        self._waiting.append(image)
+        if len(self._waiting) >= _TOGETHER:
+            self._take()
+
+    def _take(self) -> None:
+        """Number the label sets of the images that wait."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        found = _found(waiting, self._workers)
+        shape = self._local[0].shape[1:] if self._local else found[0].local.shape
+        for one in found:
+            if one.local.shape != shape:
+                raise InputError(f"label maps of {one.local.shape} after {shape}: use one resolution")
+        sizes = [len(one.counts) for one in found]
+        numbers = np.concatenate([one.numbers for one in found])
+        _check_numbers(numbers, len(self.concepts))
+        begins = np.cumsum([0, *(len(one.numbers) for one in found[:-1])])
+        ends = np.concatenate([one.ends + begin for one, begin in zip(found, begins, strict=True)])
+        self._lookup.append(self._sets.add(numbers, ends, np.concatenate([one.counts for one in found])))
+        self._sizes += sizes
+        self._annotated += [one.annotated for one in found]
+        self._local.append(_stacked([one.local[None] for one in found], max(sizes)))
 
     def finish(self) -> CellIndex:
         """Number the cells in their final order and return the index; `InputError` without images."""
-        if not self._local:
+        self._take()
+        if not self._sizes:
             raise InputError("no images were added: there is nothing to build cells from")
-        cells, (renumber,) = _unite(self.concepts, [(list(self._numbers), np.array(self._counts, np.int64))])
-        sizes = [0, *map(len, self._lookup)]
-        flat = np.array([number for row in self._lookup for number in row], np.int64)
-        annotated = _annotation(self._annotated, cells.categories)
-        return CellIndex(cells, self._stacked(), np.cumsum(sizes, dtype=np.int64), renumber[flat], annotated)
+        counts, indptr, indices, renumber = self._sets.in_order(len(self.concepts))
+        cells = Cells(self.concepts, counts, indptr, indices)
+        return CellIndex(
+            cells,
+            _stacked(self._local, max(self._sizes)),
+            np.cumsum([0, *self._sizes], dtype=np.int64),
+            renumber[np.concatenate(self._lookup)],
+            _annotation(self._annotated, cells.categories),
+        )
 
-    def _stacked(self) -> NDArray[Any]:
-        """Return all local numbers as one array, moved there one by one: they are not in memory twice."""
-        whole = np.empty((len(self._local), *self._local[0].shape), self._local[0].dtype)
-        for image in range(len(whole)):
-            whole[image] = self._local[image]
-            self._local[image] = whole[image]
-        return whole
+
+def _found(images: list[Labels | ImageCells], workers: int) -> list[ImageCells]:
+    """Return the label sets of each image, found by several threads."""
+    open_ = [image for image in images if isinstance(image, Labels)]
+    parts = [open_[part.start : part.stop] for part in share_out(len(open_), workers)]
+    if len(parts) == 1:
+        done = iter(image_cells_of(open_))
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            done = iter([one for part in pool.map(image_cells_of, parts) for one in part])
+    return [next(done) if isinstance(image, Labels) else image for image in images]
+
+
+def _stacked(parts: list[NDArray[Any]], sets: int) -> NDArray[Any]:
+    """Return arrays of local numbers as one, in the type for so many label sets; the list is emptied, part by part."""
+    kind = ids_type(sets)
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), kind)
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        to = whole[end - len(part) : end]
+        to[...] = part
+        if part.dtype != kind:
+            to[part == np.iinfo(part.dtype).max] = np.iinfo(kind).max  # ignored pixels
+        end -= len(part)
+    return whole
 
 
 def _annotation(rows: Sequence[tuple[str, ...] | None], categories: tuple[str, ...]) -> NDArray[np.bool_] | None:
@@ -119,41 +165,28 @@ def _annotation(rows: Sequence[tuple[str, ...] | None], categories: tuple[str, .
     return np.array([[row is None or name in row for name in categories] for row in rows], np.bool_)
 
 
-def build_index(concepts: Sequence[Concept], labels: Iterable[Labels]) -> CellIndex:
-    """Return the index of all images, in order."""
-    builder = CellBuilder(concepts)
+def build_index(concepts: Sequence[Concept], labels: Iterable[Labels], *, workers: int | None = None) -> CellIndex:
+    """Return the index of all images, in order; by so many threads (the process's share of the cores where None)."""
+    builder = CellBuilder(concepts, workers=workers)
     for image in labels:
         builder.add(image)
     return builder.finish()
 
 
-def _unite(concepts: tuple[Concept, ...], tables: Sequence[tuple[list[bytes], Ints]]) -> tuple[Cells, list[Ints]]:
-    """Unite tables of (keys, counts); return the cells in order and the new number of each old row."""
-    order = sorted({key for keys, _ in tables for key in keys})
-    place = {key: number for number, key in enumerate(order)}
-    counts = np.zeros(len(order), np.int64)
-    maps = []
-    for keys, own in tables:
-        numbers = np.array([place[key] for key in keys], np.int64)
-        counts[numbers] += own  # keys are unique within a table
-        maps.append(numbers)
-    indices = np.frombuffer(b"".join(order), ">i4").astype(np.int32)
-    if len(indices) and not (indices.min() >= 0 and indices.max() < len(concepts)):
-        wrong = indices[(indices < 0) | (indices >= len(concepts))][0]
-        raise InputError(f"labels name concept {wrong}, but there are {len(concepts)} concepts (numbers from 0)")
-    indptr = np.cumsum([0, *(len(key) // 4 for key in order)], dtype=np.int64)
-    return Cells(concepts, counts, indptr, indices), maps
-
-
-def _keys(cells: Cells) -> list[bytes]:
-    data, ends = cells.indices.astype(">i4").tobytes(), (4 * cells.indptr).tolist()
-    return [data[begin:end] for begin, end in pairwise(ends)]
+def _check_numbers(numbers: NDArray[np.int32], concepts: int) -> None:
+    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < concepts):
+        wrong = numbers[(numbers < 0) | (numbers >= concepts)][0]
+        raise InputError(f"labels name concept {wrong}, but there are {concepts} concepts (numbers from 0)")
 
 
 def _merged(tables: Sequence[Cells]) -> tuple[Cells, list[Ints]]:
+    """Return the table of all shards, and the number in it of each shard's cells."""
     if any(table.concepts != tables[0].concepts for table in tables):
         raise InputError("cells of different concept lists cannot be merged: unite the concepts first")
-    return _unite(tables[0].concepts, [(_keys(table), table.counts) for table in tables])
+    sets = LabelSets()
+    numbers = [sets.add(table.indices, table.indptr[1:], table.counts) for table in tables]
+    counts, indptr, indices, renumber = sets.in_order(len(tables[0].concepts))
+    return Cells(tables[0].concepts, counts, indptr, indices), [renumber[own] for own in numbers]
 
 
 def merge_cells(a: Cells, b: Cells) -> Cells:
@@ -169,22 +202,23 @@ def merge_cells(a: Cells, b: Cells) -> Cells:
 
 def cell_map(source: Cells, target: Cells) -> Ints:
     """Return int64 ``(M of source,)``: the number of each cell of a shard in the merged table."""
-    place = {key: number for number, key in enumerate(_keys(target))}
-    try:
-        return np.array([place[key] for key in _keys(source)], np.int64)
-    except KeyError:
-        raise InputError("the table of cells does not hold all cells of the shard: merge the shards first") from None
+    sets = LabelSets()
+    for table in (target, source):
+        numbers = sets.add(table.indices, table.indptr[1:], table.counts)
+    if len(sets) > len(target):
+        raise InputError("the table of cells does not hold all cells of the shard: merge the shards first")
+    return numbers
 
 
 def merge_indexes(indexes: Sequence[CellIndex]) -> CellIndex:
     """Return the index of all shards' images, in the order of the shards."""
     cells, maps = _merged([index.cells for index in indexes])
     lookup = np.concatenate([numbers[index.lookup] for numbers, index in zip(maps, indexes, strict=True)])
-    sizes = np.concatenate([[0], *(np.diff(index.start) for index in indexes)])
-    local = np.concatenate([index.local for index in indexes])
+    sizes = np.concatenate([np.diff(index.start) for index in indexes])
+    local = _stacked([index.local for index in indexes], int(sizes.max(initial=0)))
     annotated = None
     if any(index.annotated is not None for index in indexes):
         every = [np.ones((len(index), len(cells.categories)), np.bool_) for index in indexes]
         parts = [one if index.annotated is None else index.annotated for one, index in zip(every, indexes, strict=True)]
         annotated = np.concatenate(parts)
-    return CellIndex(cells, local, np.cumsum(sizes, dtype=np.int64), lookup, annotated)
+    return CellIndex(cells, local, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), lookup, annotated)

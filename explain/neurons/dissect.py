@@ -22,7 +22,6 @@ from explain.errors import DataError, InputError
 from explain.nets.inputs import stream
 from explain.nets.subject import Subject, as_subject
 from explain.nets.trace import trace
-from explain.neurons.cells import CellBuilder, CellIndex
 from explain.neurons.collect import Job, Progress, collect_units, refuse_infinite, top_examples
 from explain.neurons.counts import UnitCounts, stack_counts
 from explain.neurons.dissection import INTERPRETABLE, Detecting, UnitTable, unit_tables
@@ -32,6 +31,7 @@ from explain.neurons.evidence.parts import Measured, count_images, image_pixels
 from explain.neurons.finding import Finder, How, chosen_search, concepts_where_firing, find
 from explain.neurons.firing import count_firing
 from explain.neurons.formula import leaves
+from explain.neurons.indexing import open_index
 from explain.neurons.kinds import kind_of
 from explain.neurons.relatedness import Relatedness, relatedness
 from explain.neurons.results import NeuronRun, UnitExplanation, Units, labelled
@@ -74,6 +74,7 @@ def dissect(
     workers: int = 0,
     limit: int | None = None,
     keep_bytes: int = 1 << 29,
+    cells_cache: bool = True,
     checkpoint: Checkpoint | None = None,
     world: World = ALONE,
     progress: Progress | None = None,
@@ -122,6 +123,8 @@ def dissect(
         Images kept per unit.
     keep_bytes
         Memory for maps kept between the passes; see `explain.neurons.collect`.
+    cells_cache
+        Keep the cells beside the data and use them again; see `explain.neurons.indexing`.
 
     Raises
     ------
@@ -141,7 +144,8 @@ def dissect(
     tell = progress or (lambda stage, done, total: None)
     unit_layer, before = _layer(subject, probe_set, layer, units)
     layer, chosen, grid = unit_layer.layer, unit_layer.units, unit_layer.grid
-    index = _index(probe_set, resolution, tell)
+    opened = open_index(probe_set, resolution, cache=cells_cache, world=world, progress=tell)
+    index = opened.index
     job = Job(
         subject,
         probe_set,
@@ -202,6 +206,8 @@ def dissect(
         passes=collected.passes,
         before=before,
         index=index,
+        cells_file=opened.file,
+        cells_reused=opened.reused,
         counts=counts,
         examples=best,
     )
@@ -320,16 +326,6 @@ def _layer(
         layer, before = traced.layer, others[-1] if others else None
     (found,) = find_layers(subject, first, [layer], units=units)
     return found, before
-
-
-def _index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> CellIndex:
-    if len(resolution) != 2 or min(resolution) < 1:
-        raise InputError(f"resolution {resolution}: give (height, width) in pixels")
-    builder = CellBuilder(probe.concepts)
-    for number in range(len(probe)):
-        builder.add(probe.labels(number, resolution))
-        tell("labels", number + 1, len(probe))
-    return builder.finish()
 
 
 def _explanation(

@@ -126,6 +126,10 @@ class NeuronRun:
     before: str | None = None
     """The last other layer with the same maps' shape, where it is known: before the activation."""
     index: CellIndex | None = field(default=None, repr=False)
+    cells_file: Path | None = field(default=None, repr=False)
+    """Where the cells are kept for the next job; None where they are not."""
+    cells_reused: bool = False
+    """They were read from there, not built."""
     counts: UnitCounts | None = field(default=None, repr=False)
     examples: Examples | None = field(default=None, repr=False)
 

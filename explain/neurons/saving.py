@@ -91,6 +91,8 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
             "hash": run.probe.hash,
         },
     )
+    # Not in run.json's other keys: two runs of the same result may differ in it.
+    manifest["cells"] = {"reused": run.cells_reused, "file": str(run.cells_file) if run.cells_file else None}
     save_cells(run.index.cells, folder / "arrays" / "cells.npz")
     np.savez_compressed(
         folder / "arrays" / "units.npz",

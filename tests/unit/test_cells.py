@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from oracles.neurons import cell_table
 
 from explain.errors import InputError, RunError
+from explain.neurons import _image_cells
 from explain.neurons.cells import (
     CellBuilder,
     Cells,
@@ -65,7 +66,7 @@ def test_every_pixel_finds_its_cell(seed):
     labels = random_labels(seed)
     index = build_index(concepts(5), labels)
     rows = list(as_dict(index.cells))
-    assert index.local.dtype == np.uint16
+    assert index.local.dtype == np.uint8
     for number, one in enumerate(labels):
         ids = index.cell_ids(number)
         assert ids.dtype == np.int64
@@ -119,6 +120,60 @@ def test_large_maps_with_many_label_sets():
     assert index.local.dtype == np.uint32
     assert np.array_equal(index.cells.indices[index.cell_ids(1)], maps[0, ::-1])
     assert (index.cells.counts == 2).all()
+
+
+def test_labels_beyond_64_bits_are_told_apart():
+    numbers = np.random.default_rng(0).choice(1 << 20, 40, replace=False).astype(np.int32)
+    labels = [
+        Labels(np.random.default_rng(seed).choice(numbers, (5, 4, 6)), (7,), np.arange(24).reshape(4, 6) % 5 == 0)
+        for seed in range(3)
+    ]
+    index = build_index(concepts(1 << 20), labels)
+    expected = cell_table([one.maps for one in labels], [one.whole for one in labels], [one.ignored for one in labels])
+    assert as_dict(index.cells) == expected
+    assert list(as_dict(index.cells)) == sorted(expected)
+
+
+def test_columns_of_one_hash_are_told_apart(monkeypatch):
+    labels = random_labels(5, images=2, layers=4, size=(30, 40), count=9)
+    monkeypatch.setattr(_image_cells, "_packed", lambda maps, keys: bool(keys.fill(3)))  # all alike, and no labels
+    for name in ("_same_column", "_mixed", "_number_runs", "_runs", "_label_sets", "_find_sets"):
+        monkeypatch.setattr(_image_cells, name, getattr(_image_cells, name).py_func)
+    with np.errstate(over="ignore"):
+        cells = build_index(concepts(9), labels, workers=1).cells
+    skip = [np.zeros((30, 40), bool) if one.ignored is None else one.ignored for one in labels]
+    assert as_dict(cells) == cell_table([one.maps for one in labels], [one.whole for one in labels], skip)
+
+
+@pytest.mark.parametrize(("sets", "kind"), [(255, np.uint8), (256, np.uint16), (65536, np.uint32)])
+def test_ids_take_the_smallest_type(sets, kind):
+    maps = np.arange(66000, dtype=np.int32).reshape(1, 264, 250) % sets
+    ignored = np.zeros((264, 250), bool)
+    ignored[-1, -1] = True
+    few = Labels(np.zeros((1, 264, 250), np.int32), (), ignored)
+    index = build_index(concepts(sets), [few, Labels(maps), few])
+    assert index.local.dtype == kind
+    assert [index.cell_ids(number)[-1, -1] for number in range(3)] == [-1, 65999 % sets, -1]
+    assert np.array_equal(index.cells.indices[index.cell_ids(1)], maps[0])
+    apart = merge_indexes([build_index(concepts(sets), [one]) for one in (few, Labels(maps), few)])
+    assert same(apart, index)
+
+
+def test_threads_find_the_same_cells():
+    labels = random_labels(9, images=300, size=(3, 4))
+    alone = build_index(concepts(5), labels, workers=1)
+    for workers in (2, 3):
+        found = build_index(concepts(5), labels, workers=workers)
+        assert same(found, alone)
+        assert same(found.cells, alone.cells)
+
+
+def test_long_and_large_sets_are_in_order():
+    rng = np.random.default_rng(3)
+    labels = [Labels(rng.integers(-1, 3000, (20, 6, 6)).astype(np.int32)), Labels(np.full((1, 6, 6), 2999, np.int32))]
+    index = build_index(concepts(3000), labels)
+    expected = cell_table([one.maps for one in labels], [(), ()], [np.zeros((6, 6), bool)] * 2)
+    assert list(as_dict(index.cells).items()) == sorted(expected.items())
 
 
 def test_workers_may_find_label_sets():

@@ -182,6 +182,7 @@ def assembled(
     keys = list(dict.fromkeys(key for item in found for key in item.columns))
     columns = {key: tuple(item.columns.get(key, "") for item in found) for key in keys}
     rows = repr((chosen, kept.tolist(), columns, [(each.name, each.whole, each.annotated) for each in found]))
+    shared = tuple(files)
     paths = [path for item in found for path in (item.image, *(source.path for source in item.sources))]
     return ProbeSet(
         name=name,
@@ -189,9 +190,10 @@ def assembled(
         concepts=chosen,
         labels=SourceLabels(tuple(found), kept),
         names=tuple(item.name for item in found),
-        hash=files_hash([rows.encode(), *texts], [(path.name, path) for path in [*paths, *files]]),
+        hash=files_hash([rows.encode(), *texts], [(path.name, path) for path in [*paths, *shared]]),
         root=root,
         columns=columns,
+        files=tuple((*(source.path for source in item.sources), *shared) for item in found),
     )
 
 

@@ -1,0 +1,218 @@
+"""Cells kept beside the data: built once per probe set and resolution, and used again while the labels are the same.
+
+A file is named after a hash of everything that its cells depend on: the probe set's own hash, the *content* of the
+files that hold the labels, the concepts, the resolution, and the version of the format. A change of one byte in a mask
+gives another name. The file is not compressed: about one byte per pixel at the cells' resolution.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.data.recipes import data_home
+from explain.distributed import ALONE, World
+from explain.errors import InputError
+from explain.neurons.cell_table import Cells
+from explain.neurons.cells import CellBuilder, CellIndex, merge_indexes
+from explain.neurons.collect import Progress
+from explain.types import ProbeSet
+
+__all__ = ["KEPT", "OpenedIndex", "cells_key", "open_index"]
+
+FORMAT = 1
+"""Raised when files of an older version would be wrong."""
+KEPT = 4
+"""Files in one folder; those used longest ago are removed beyond it."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedIndex:
+    """An index, and where it comes from."""
+
+    index: CellIndex
+    reused: bool
+    """It was read, not built."""
+    file: Path | None
+    """Where it is kept; None where it is not."""
+
+
+def open_index(
+    probe: ProbeSet,
+    resolution: tuple[int, int],
+    *,
+    cache: bool = True,
+    world: World = ALONE,
+    progress: Progress | None = None,
+) -> OpenedIndex:
+    """Return the cells of a probe set, from the file that an earlier job left or from its labels.
+
+    Several processes build their shares of the images and unite them; the index is the same, bit for bit.
+
+    Parameters
+    ----------
+    resolution
+        (height, width) in pixels.
+    cache
+        Read and leave a file: in ``.explain`` in the probe set's folder, or where that may not be written in the folder
+        of data made or fetched (``$EXPLAIN_DATA``, else the platform's cache folder). Sets that do not name the files
+        of their labels, such as those in memory, are built each time.
+
+    Warns
+    -----
+    UserWarning
+        A file was damaged and is built anew, or none could be written.
+
+    Raises
+    ------
+    InputError
+        ``resolution`` is not two positive numbers.
+    """
+    if len(resolution) != 2 or min(resolution) < 1:
+        raise InputError(f"resolution {resolution}: give (height, width) in pixels")
+    key = cells_key(probe, resolution, world) if cache and probe.files else None
+    found, file = (None, None) if key is None else _search(probe, key, resolution)
+    reused = all(world.gather(found is not None))
+    if not reused or found is None:
+        found = _built(probe, resolution, world, progress)
+        if key is not None:
+            file = world.gather(_kept(found, probe, key) if world.first else None)[0]
+    return OpenedIndex(found, reused, file)
+
+
+def cells_key(probe: ProbeSet, resolution: tuple[int, int], world: World = ALONE) -> str:
+    """Return a hash of all that the cells depend on; each process reads its share of the label files."""
+    files = list(dict.fromkeys(path for row in probe.files for path in row))
+    own = world.share(len(files), 1)
+    digests = [_file_hash(path) for path in files[own.start : own.stop]]
+    whole = hashlib.sha256()
+    concepts = [(concept.name, concept.category) for concept in probe.concepts]
+    whole.update(repr((FORMAT, probe.hash, len(probe), tuple(resolution), concepts)).encode())
+    for part in world.gather(b"".join(digests)):
+        whole.update(part)
+    return whole.hexdigest()
+
+
+def _file_hash(path: Path) -> bytes:
+    """Return the hash of a file's content, of nothing where it cannot be read: whoever needs it then says so."""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return bytes(32)
+
+
+def _built(probe: ProbeSet, resolution: tuple[int, int], world: World, progress: Progress | None) -> CellIndex:
+    builder, own = CellBuilder(probe.concepts), world.share(len(probe), 1)
+    for done, number in enumerate(own, 1):
+        builder.add(probe.labels(number, resolution))
+        if progress is not None:
+            progress("labels", done, len(own))
+    if world.size == 1:
+        return builder.finish()
+    parts = world.gather(builder.finish() if len(own) else None)
+    return merge_indexes([part for part in parts if part is not None])
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+def _folders(probe: ProbeSet) -> list[Path]:
+    beside = [] if probe.root is None else [probe.root / ".explain"]
+    return [*beside, data_home() / "cells"]
+
+
+def _search(probe: ProbeSet, key: str, resolution: tuple[int, int]) -> tuple[CellIndex | None, Path | None]:
+    """Return the index that was kept, and its file."""
+    for folder in _folders(probe):
+        path = folder / _name(key)
+        if not path.is_file():
+            continue
+        try:
+            found = _read(path, probe, (len(probe), *resolution), key)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            warnings.warn(f"{path} is damaged and is built anew: {' '.join(str(error).split())}", stacklevel=3)
+            continue
+        with contextlib.suppress(OSError):
+            os.utime(path)  # it was used just now
+        return found, path
+    return None, None
+
+
+def _name(key: str) -> str:
+    return f"cells-{key[:32]}.npz"
+
+
+def _read(path: Path, probe: ProbeSet, shape: tuple[int, int, int], key: str) -> CellIndex:
+    """Read a file; numpy compares the checksum of each array."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        if str(stored["key"]) != key:
+            raise ValueError("it holds the cells of other labels")
+        names = ("counts", "indptr", "indices", "local", "start", "lookup", "annotated")
+        counts, indptr, indices, local, start, lookup, annotated = (stored[name] for name in names)
+    cells = Cells(probe.concepts, counts, indptr, indices)
+    fits = (
+        local.shape == shape
+        and len(start) == len(local) + 1
+        and len(lookup) == start[-1]
+        and len(indptr) == len(counts) + 1
+        and len(indices) == indptr[-1]
+        and _below(indices, len(probe.concepts))
+        and _below(lookup, len(counts))
+        and annotated.shape in ((0, 0), (len(local), len(cells.categories)))
+    )
+    if not fits:
+        raise ValueError("its arrays do not fit together")
+    return CellIndex(cells, local, start, lookup, annotated if len(annotated) else None)
+
+
+def _below(numbers: NDArray[Any], end: int) -> bool:
+    return not len(numbers) or bool(numbers.min() >= 0 and numbers.max() < end)
+
+
+def _kept(index: CellIndex, probe: ProbeSet, key: str) -> Path | None:
+    """Write the index to the first folder that takes it; warn where none does."""
+    failed = ""
+    for folder in _folders(probe):
+        temporary = folder / f"{_name(key)}.{os.getpid()}.tmp"
+        try:
+            if not _may_write(folder):
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                cells = index.cells
+                annotated = np.zeros((0, 0), np.bool_) if index.annotated is None else index.annotated
+                np.savez(
+                    file, key=np.array(key), counts=cells.counts, indptr=cells.indptr, indices=cells.indices,
+                    local=index.local, start=index.start, lookup=index.lookup, annotated=annotated,
+                )  # fmt: skip
+            temporary.replace(folder / _name(key))
+            _remove_old(folder)
+            return folder / _name(key)
+        except OSError as error:
+            failed = f": {error}"
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    warnings.warn(f"the cells of {probe.name} could not be kept for the next job{failed}", stacklevel=3)
+    return None
+
+
+def _may_write(folder: Path) -> bool:
+    """Tell whether a folder, or the first one above it that is there, is meant to be written to."""
+    while not folder.exists():
+        folder = folder.parent
+    return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)  # the first also where root may all
+
+
+def _remove_old(folder: Path) -> None:
+    files = sorted(folder.glob("cells-*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[KEPT:]:
+        path.unlink(missing_ok=True)
