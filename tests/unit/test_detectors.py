@@ -179,22 +179,29 @@ def test_runs_that_cannot_be_lined_up(saved, probe, tmp_path):
             histograms([tmp_path])
 
 
-def test_relatedness_is_recorded(probe, tmp_path):
+def test_relatedness_is_recorded(tmp_path):
+    masks = np.zeros((3, 3, 8, 8), bool)
+    masks[:, 0, 0], masks[:, 1, 5, :4], masks[:, 2, 7] = True, True, True  # a, b, c
+    images = torch.zeros(3, 1, 8, 8)
+    images[:, 0] = torch.from_numpy(masks[:, 0] | masks[:, 1]).float()
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    nn.init.ones_(net[0].weight)
+    nn.init.zeros_(net[0].bias)
     path = tmp_path / "tree.csv"
     path.write_text("child,parent\na,x\nb,y\n")
-    run = made(probe, related_by=path)
-    plain = made(probe)
-    assert run.related.unknown == ("c", "d")
-    for unit, other in zip(run.units, plain.units, strict=True):
-        assert unit.formula == other.formula
-        if unit.formula in ("a OR b", "b OR a"):
-            assert (unit.kind, other.kind) == ("unrelated", "related")
+    options = {"length": 2, "quantile": 0.3, "resolution": (8, 8), "shuffles": 0, "draws": 0, "search": "beam"}
+    run, plain = (
+        explain.dissect(net, "1", (images, masks, ["a", "b", "c"]), **options, related_by=by) for by in (path, None)
+    )
+    assert run.units[0].formula == plain.units[0].formula == "a OR b"
+    assert (run.units[0].kind, plain.units[0].kind) == ("unrelated", "related")  # all share a category
+    assert run.related.unknown == ("c",)
     run.save(tmp_path / "run")
     found = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["related"]
-    assert found["unknown"] == ["c", "d"]
+    assert found["unknown"] == ["c"]
     assert found["words"] == str(run.related)
     explain.render(tmp_path / "run")
-    assert "2 of 4 names (50 %) are not in it" in (tmp_path / "run" / "report.html").read_text()
+    assert "1 of 3 names (33 %) are not in it" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_bad_options_are_refused_before_any_pass(probe, tmp_path):
