@@ -81,6 +81,12 @@ def test_a_saved_run_is_asked_without_torch(tmp_path):
     assert not loaded_by("from explain.neurons import Cells, Formula, parse") & SLOW
 
 
+def test_reports_are_made_without_torch_on_the_command_line(tmp_path):
+    modules = loaded_by(f"{COMMAND}command(['report', {str(tmp_path)!r}])")
+    assert "explain.report.neurons" in modules
+    assert not modules & SLOW
+
+
 def run_of_units(folder):
     """Write what a neuron run of two units and two concepts keeps for `explain ask`."""
     (folder / "arrays").mkdir()
