@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Event
 from typing import Literal
 
 import numpy as np
@@ -79,11 +80,13 @@ class SearchResult:
     rows: NDArray[np.int64] = field(repr=False)
     """The final beam and the best by length, as the compiled code writes them."""
     names: tuple[Leaf, ...] = field(repr=False)
+    stopped: str = ""
+    """``"time"``, ``"gap"`` or ``"nodes"`` where a limit ended the search before the proof; ``""``: it came to its end."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SearchResult):
             return NotImplemented
-        facts = [(one.active, one.bound, one.search, one.names) for one in (self, other)]
+        facts = [(one.active, one.bound, one.search, one.stopped, one.names) for one in (self, other)]
         return bool(facts[0] == facts[1] and np.array_equal(self.rows, other.rows))
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
@@ -269,9 +272,16 @@ def ceiling(cells: Cells, units: UnitCounts) -> NDArray[np.float64]:
 
 
 def run_chunks(
-    units: int, run: Callable[[int, int], None], progress: Callable[[int, int], None] | None, chunk: int = _CHUNK
+    units: int,
+    run: Callable[[int, int], None],
+    progress: Callable[[int, int], None] | None,
+    chunk: int = _CHUNK,
+    stop: Event | None = None,
 ) -> None:
-    """Run compiled code over units ``begin … end - 1`` in threads, and report progress."""
+    """Run compiled code over units ``begin … end - 1`` in threads, and report progress.
+
+    ``stop``: set when the caller is interrupted, for code that looks at it.
+    """
 
     def work(begin: int) -> int:
         end = min(begin + chunk, units)
@@ -281,10 +291,15 @@ def run_chunks(
     done = 0
     # Threads, not numba's own: the compiled code lets go of the lock, and chunks let progress be seen.
     with ThreadPoolExecutor(threads()) as pool:
-        for finished in pool.map(work, range(0, units, chunk)):
-            done += finished
-            if progress is not None:
-                progress(done, units)
+        try:
+            for finished in pool.map(work, range(0, units, chunk)):
+                done += finished
+                if progress is not None:
+                    progress(done, units)
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            raise
 
 
 def plain_counts(units: UnitCounts) -> tuple[NDArray[np.int64], ...]:
