@@ -5,15 +5,18 @@ One *level* asks: is there a formula of up to L concepts whose IoU exceeds x? As
 ``T- = T+ - T``. A depth-first search over ``((c1 op c2) op c3) …`` leaves out a prefix h with r concepts to come where
 this is no more than x A:
 
-i.   only OR follows: T(h), and the r largest T+ that concepts have outside of h;
-ii.  an AND or AND NOT follows: T+(h), and the r - 1 largest T+ of concepts;
-iii. what g reaches with r more, and the T+ that h adds to g and the T- that it takes away, for h's own prefix, and for
-     its last concept. Each further operator acts cell by cell and keeps the order of sets, so that two results differ at
-     most where their prefixes differ.
+i.   only OR follow: T(h), and the r largest T+ that concepts have outside of h; of one of them, T instead;
+ii.  AND NOT too, u times: T(h), the r - u largest T+ outside, and the u largest T- that concepts share with h;
+iii. an AND too: the result of the last one lies within one concept, so no more than the largest T+ of a concept, the
+     largest T of one and r - 2 more T+; ii and iii also end at T+(h) and r - 1 more T+;
+iv.  what g reaches with r more, and the T+ that h adds to g and the T- that it takes away, where g is h's own prefix or
+     its last concept. Each further operator acts cell by cell and keeps the order of sets, so that two results differ
+     at most where their prefixes differ.
 
-The bound of h is min(max(i, ii), iii). With one concept to come, T of h's extensions is bounded once more from the
-table of pairs before h is counted cell by cell. OR after OR, and AND or AND NOT after either, may be swapped: only one
-order is followed, by falling T+. Counts are whole numbers, kept as float64, which is exact below 2^53.
+The bound of h is min(max(i, ii, iii), iv), from what is known of its prefix. With one concept to come, T of h's
+extensions is bounded once more from the table of pairs before h is counted cell by cell. OR after OR, and AND or AND NOT
+after either, may be swapped: only one order is followed. Counts are whole numbers, kept as float64, which is exact below
+2^53.
 """
 
 from __future__ import annotations
@@ -25,14 +28,16 @@ import numpy as np
 from explain.compiling import compiled, inner
 from explain.neurons._beam import AND, AND_NOT, OR
 
-__all__ = ["BEST", "EFFORT", "NODES", "DeepWork", "go_on", "index_unit", "make_deep_work", "start_level"]
+__all__ = ["BEST", "EFFORT", "NEW_LEVEL", "NEW_UNIT", "NODES", "PHASE", "DeepWork", "go_on", "make_deep_work"]
 
 # Rows of ``path``: the concept and operator that came last, which children come next and how many there are, the rank
 # that the next concept of the same run must exceed, and the rank of the first concept while it counts in a run of AND.
 _CONCEPT, _OP, _NEXT, _COUNT, _LAST, _FIRST, _PATH = range(7)
 # ``facts`` of a prefix, and of a concept: T, T+, active pixels, pixels.
 _T, _PLUS, _OWN, _PIXELS, _GAIN, _ROOT, _FACTS = range(7)
-_DEPTH, _LEAF, NODES, EFFORT, _STATE = range(5)
+_DEPTH, _LEAF, NODES, EFFORT, PHASE, _STATE = range(6)
+# ``PHASE``, for the caller to set: a new unit, a new level, or the same one.
+NEW_UNIT, NEW_LEVEL, SAME_LEVEL = range(3)
 BEST = 3
 """Where concepts begin in a row of the best formula: after its intersection, pixels and length; then its operators."""
 _NEW_RUN = -1
@@ -54,7 +59,7 @@ class DeepWork(NamedTuple):
     tops: Any
     """float64 ``(L,)``: the sum of the r largest T+ of concepts."""
     order: Any
-    """int64 ``(2, C)``: concepts by falling T+, and the rank of each."""
+    """int64 ``(2, C)``: concepts by falling active pixels, and the rank of each: the order within a run."""
     covers: Any
     """float64 ``(L + 1, C)``: the sum of the r largest T- that others share with a concept."""
     sums: Any
@@ -78,7 +83,7 @@ class DeepWork(NamedTuple):
     limits: Any
     """float64 ``(L, 3 C)``: their bounds."""
     state: Any
-    """int64: depth, leaves done, prefixes counted, effort."""
+    """int64: depth, leaves done, prefixes counted, effort, phase."""
 
 
 def make_deep_work(concepts: int, cells: int, room: tuple[int, int], length: int) -> DeepWork:
@@ -106,8 +111,8 @@ def make_deep_work(concepts: int, cells: int, room: tuple[int, int], length: int
     )
 
 
-@compiled
-def index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pragma: no cover - compiled
+@inner
+def _index(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pragma: no cover - compiled
     """Sort a unit's cells by concept, and add up the pixels that two concepts share."""
     concepts = len(table.pixels)
     work.state[NODES] = 0
@@ -131,14 +136,23 @@ def index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pra
         for at in range(table.records[own[place], 0], table.records[own[place] + 1, 0]):
             work.start[table.indices[at]] -= 1
             work.places[work.start[table.indices[at]]] = place
+    for c in range(concepts):
+        rank = c
+        while rank > 0 and work.square[0, work.order[0, rank - 1], work.order[0, rank - 1]] < work.square[0, c, c]:
+            work.order[0, rank] = work.order[0, rank - 1]
+            rank -= 1
+        work.order[0, rank] = c
+    for rank in range(concepts):
+        work.order[1, work.order[0, rank]] = rank
 
 
-@compiled
-def start_level(
+@inner
+def _start(
     table: Any, pixels: Any, work: Any, own: Any, own_counts: Any, level: float
 ) -> None:  # pragma: no cover - compiled
-    """Begin with a level; ``pixels`` float64 ``(C, C)``: pixels that two concepts share."""
+    """Begin with a level."""
     concepts, length = len(table.pixels), len(work.reach)
+    leaf = np.int64(0)  # a bare 0 would compile functions anew
     gain, single = work.square[1], work.single
     for concept in range(concepts):
         for other in range(concepts):
@@ -151,25 +165,24 @@ def start_level(
             for at in range(begin, end):
                 for to in range(begin, end):
                     gain[table.indices[at], table.indices[to]] += value
-    plus = np.empty(concepts, np.float64)
+    most = -np.inf
     for c in range(concepts):
         single[_OWN, c], single[_PIXELS, c] = work.square[0, c, c], pixels[c, c]
         single[_T, c] = (1 + level) * single[_OWN, c] - level * single[_PIXELS, c]
         single[_PLUS, c] = gain[c, c]
-        plus[c] = -gain[c, c]
-    order = np.argsort(plus, kind="mergesort")
-    for rank in range(concepts):
-        work.order[0, rank] = order[rank]
-        work.order[1, order[rank]] = rank
-    work.tops[0] = 0.0
-    for r in range(1, length + 1):
-        work.tops[r] = work.tops[r - 1] + (single[_PLUS, order[r - 1]] if r <= concepts else 0.0)
-    most = single[_T].max()
+        most = max(most, single[_T, c])
+    for c in range(concepts):
+        for fact in range(3):
+            work.vectors[0, fact, c] = 0.0
+    work.path[0, _CONCEPT] = -1
+    _sum_largest(work, leaf, level, length - 1)
+    for r in range(length):
+        work.tops[r] = work.sums[0, 0, r]
     for at in range(length):
         work.facts[at, _ROOT] = most
     for a in range(concepts):
         _copy_leaf(pixels, work, a)
-        _sum_largest(work, 0, level, length - 1)
+        _sum_largest(work, leaf, level, length - 1)
         for r in range(length):
             work.covers[r, a] = work.sums[0, 1, r]
         work.reach[0, a] = single[_T, a]
@@ -177,8 +190,8 @@ def start_level(
         for a in range(concepts):
             _copy_leaf(pixels, work, a)
             if r > 1:
-                _sum_largest(work, 0, level, r - 1)
-            work.reach[r, a] = _reach(work, 0, level, r, work.reach[r - 1, a])
+                _sum_largest(work, leaf, level, r - 1)
+            work.reach[r, a] = _reach(work, leaf, level, r, work.reach[r - 1, a])
     work.state[_DEPTH], work.state[_LEAF] = 0, 0
 
 
@@ -289,9 +302,7 @@ def _reach(work: Any, at: int, level: float, r: int, less: float) -> Any:  # pra
 
 
 @inner
-def _list_children(
-    work: Any, at: int, level: float, left: int, bar: float
-) -> None:  # pragma: no cover - compiled
+def _list_children(work: Any, at: int, level: float, left: int, bar: float) -> None:  # pragma: no cover - compiled
     """List the extensions of a prefix that have ``left - 1`` (at least 1) concepts to come and may exceed ``bar``."""
     own, pixels, single, r = work.vectors[at, 0], work.vectors[at, 1], work.single, left - 1
     a, n = work.facts[at, _OWN], work.facts[at, _PIXELS]
@@ -333,11 +344,20 @@ def go_on(
 ) -> Any:  # pragma: no cover - compiled  # fmt: skip
     """Go on with a level until it is done (returns 1), or some effort is spent or so many prefixes counted (0).
 
+    ``pixels`` float64 ``(C, C)``: pixels that two concepts share.
+
     ``best`` int64 ``(BEST + 2 L,)``: the best formula so far, raised in place.
     """
     concepts, length, state = len(table.pixels), len(work.reach), work.state
     slack = 1e-10 * (active + level * table.records[:, 1].sum())
     state[EFFORT] = 0
+    if effort == 0:
+        return 0
+    if state[PHASE] == NEW_UNIT:
+        _index(table, work, own, own_counts)
+    if state[PHASE] != SAME_LEVEL:
+        _start(table, pixels, work, own, own_counts, level)
+        state[PHASE] = SAME_LEVEL
     while state[EFFORT] < effort and state[NODES] < nodes:
         at = state[_DEPTH] - 1
         tau = best[0] / (active + best[1] - best[0])

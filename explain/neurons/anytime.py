@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.errors import InputError
-from explain.neurons._deep import BEST, EFFORT, NODES, go_on, index_unit, make_deep_work, start_level
+from explain.neurons._deep import BEST, EFFORT, NEW_LEVEL, NEW_UNIT, NODES, PHASE, go_on, make_deep_work
 from explain.neurons._table import Table
 from explain.neurons.counts import UnitCounts
 from explain.neurons.search import plain_counts, room_of, run_chunks
@@ -84,17 +84,21 @@ def search_longer(
     length = (best.shape[1] - BEST) // 2
     counts, room, cells = plain_counts(units), room_of(table, units), len(table.records) - 1
     pixels = table.overlap.astype(np.float64)
+    if not len(units):
+        return Found(best, ceilings, ())
     bound, stopped, stop = ceilings.copy(), [""] * len(units), Event()
 
     def run(begin: int, end: int) -> None:
         work = make_deep_work(len(table.pixels), cells, room, length)
         for unit in range(begin, end):
-            if not units.active[unit] or stop.is_set():
+            if not best[unit, 2] or stop.is_set():  # no concept meets the unit
                 continue
             part = slice(counts[0][unit], counts[0][unit + 1])
             one = _Unit(table, pixels, work, counts[1][part], counts[2][part], int(counts[3][unit]), best[unit])
             bound[unit], stopped[unit] = _search(one, float(ceilings[unit]), limits, stop)
 
+    # Compiled here, before any clock runs: a call without effort.
+    go_on(table, pixels, make_deep_work(len(table.pixels), cells, room, length), *counts[1:3], 0, 0.0, best[0], 0, 0)
     run_chunks(len(units), run, progress, chunk=1, stop=stop)
     return Found(best, bound, tuple(stopped))
 
@@ -123,7 +127,7 @@ def _search(unit: _Unit, limit: float, limits: Limits, stop: Event) -> tuple[flo
     end = time.perf_counter() + seconds
     if seconds == 0 or limits.nodes == 0:
         return (limit, "time" if seconds == 0 else "nodes") if limit > unit.iou else (unit.iou, "")
-    index_unit(unit.table, unit.work, unit.cells, unit.counts)
+    unit.work.state[PHASE] = NEW_UNIT
     setup = 8 * len(unit.table.pixels) ** 2
     bound, before, budget, start = limit, setup, _FIRST_BUDGET, unit.iou
     level = start + _START * (limit - start)
@@ -159,7 +163,7 @@ def _run_level(
     unit: _Unit, level: float, end: float, nodes: int | None, budget: int | None, stop: Event
 ) -> tuple[str, int]:
     """Return what stopped a level (``""``: it is done; ``"budget"``: its effort), and its effort."""
-    start_level(unit.table, unit.pixels, unit.work, unit.cells, unit.counts, level)
+    unit.work.state[PHASE] = min(unit.work.state[PHASE], NEW_LEVEL)
     effort, most = 0, _UNLIMITED if nodes is None else nodes
     while True:
         if stop.is_set() or time.perf_counter() >= end:

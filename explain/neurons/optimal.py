@@ -185,7 +185,7 @@ def _with_longer(
         row[HEAD + length :] = found[BEST + length :]
         rows[len(rows) - length + size - 1 :] = row
         result = _with_top(result, rows, row)
-    return replace(result, bound=max(bound, result.iou), stopped=stopped)
+    return replace(result, bound=max(bound, result.iou), search="anytime" if stopped else "optimal", stopped=stopped)
 
 
 def _iou(row: NDArray[np.int64], active: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,14 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
         "limit_concepts": run.finder.limit,
         "or_not": run.finder.or_not,
         "compat": run.finder.compat,
+        "time_per_unit": _seconds(run.finder.seconds),
+        "stop_gap": run.finder.gap,
         **asdict(run.asked),
     }
+
+
+def _seconds(value: float | None) -> float | str | None:
+    return "inf" if value is not None and isinf(value) else value  # JSON knows no infinity
 
 
 def save_run(run: NeuronRun, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -165,6 +172,7 @@ def unit_row(unit: UnitExplanation, examples: list[dict[str, Any]]) -> dict[str,
         "bound": unit.bound,
         "gap": unit.gap,
         "certified": unit.certified,
+        "stopped": unit.stopped,
         "kind": unit.kind,
         "evidence": asdict(unit.evidence) if unit.evidence is not None else None,
         "label": unit.label,
@@ -281,10 +289,10 @@ def _write_evidence(units: Units, path: Path) -> None:
     """Write ``evidence.csv``: a line per unit, empty where something was not asked for."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["unit", "kind", *EVIDENCE])
+        writer.writerow(["unit", "kind", "stopped", *EVIDENCE])
         for unit in units:
             values = [getattr(unit.evidence, name) if unit.evidence else None for name in EVIDENCE]
-            writer.writerow([unit.unit, unit.kind, *(_number(value) for value in values)])
+            writer.writerow([unit.unit, unit.kind, unit.stopped, *(_number(value) for value in values)])
 
 
 def _number(value: float | None) -> str:

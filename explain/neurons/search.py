@@ -74,14 +74,14 @@ class SearchResult:
     intersection: int
     pixels: int
     search: str
-    """``"beam"``, ``"optimal"`` or ``"anytime"``: what found it."""
+    """``"beam"``, ``"optimal"``, or ``"anytime"`` where a limit stopped the optimal search: what found it."""
     bound: float | None
     """No formula of the grammar and length has a higher IoU; None where that was not asked for."""
     rows: NDArray[np.int64] = field(repr=False)
     """The final beam and the best by length, as the compiled code writes them."""
     names: tuple[Leaf, ...] = field(repr=False)
     stopped: str = ""
-    """``"time"``, ``"gap"`` or ``"nodes"`` where a limit ended the search before the proof; ``""``: it came to its end."""
+    """The limit that ended the search before the proof: ``"time"``, ``"gap"`` or ``"nodes"``; ``""``: none did."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SearchResult):
