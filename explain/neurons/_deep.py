@@ -14,9 +14,9 @@ iv.  what g reaches with r more, and the T+ that h adds to g and the T- that it 
      at most where their prefixes differ.
 
 The bound of h is min(max(i, ii, iii), iv), from what is known of its prefix. With one concept to come, T of h's
-extensions is bounded once more from the table of pairs before h is counted cell by cell. OR after OR, and AND or AND NOT
-after either, may be swapped: only one order is followed. Counts are whole numbers, kept as float64, which is exact below
-2^53.
+extensions is bounded once more from the table of pairs before h is counted cell by cell. OR after OR, and AND or AND
+NOT after either, may be swapped: only one order is followed. Counts are whole numbers, kept as float64, which is exact
+below 2^53.
 """
 
 from __future__ import annotations
