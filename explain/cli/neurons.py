@@ -68,12 +68,14 @@ def neurons(
 ) -> None:
     """Explain every unit of a layer by a logical formula of concepts (network dissection and beyond)."""
     from explain.distributed import world
+    from explain.neurons.anytime import Limits
     from explain.neurons.dissect import dissect
     from explain.neurons.saving import write_run
     from explain.neurons.thresholds import rank
     from explain.report import render
 
     rank(quantile, 1)  # refuses what is no share, before anything is written
+    Limits(time_per_unit, stop_gap)
     check_column(sort)
     with progress_bars() as progress:
         for one in data:
