@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -36,11 +37,16 @@ def neurons(
     min_pixels: Annotated[int, typer.Option(min=0, help="leave out concepts with fewer pixels")] = 0,
     concepts: Annotated[list[str] | None, typer.Option(help="made from pixels: color, position, brightness")] = None,
     units: Annotated[str | None, typer.Option(help="units as FIRST:LAST or a,b,c")] = None,
-    search: Annotated[str, typer.Option(help="beam, optimal (with proof up to 3 concepts), or auto")] = "auto",
+    search: Annotated[str, typer.Option(help="beam, optimal (with a proof or a bound), or auto")] = "auto",
     penalty: Annotated[float, typer.Option(help="factor of the score for each further concept")] = 1.0,
     limit_concepts: Annotated[int | None, typer.Option(min=1, help="extend formulas by the best so many only")] = None,
     or_not: Annotated[bool, typer.Option("--or-not", help="also try OR NOT")] = False,
     compat: Annotated[str | None, typer.Option(help="compexp: the published code's beam, duplicates and all")] = None,
+    time_per_unit: Annotated[
+        float | None,
+        typer.Option(help="optimal search of 4 and more concepts: seconds per unit (1; inf: until proven)"),
+    ] = None,
+    stop_gap: Annotated[float, typer.Option(help="optimal search: stop where bound - IoU is no more")] = 0.0,
     held_out: Annotated[float | None, typer.Option(help="share of the images to score on, not to search on")] = None,
     split_column: Annotated[str | None, typer.Option(help="column that says which images to search on (train)")] = None,
     shuffles: Annotated[int, typer.Option(min=0, help="searches over shuffled images per unit, for p-values")] = 999,
@@ -77,12 +83,14 @@ def neurons(
 ) -> None:
     """Explain every unit of a layer by a logical formula of concepts (network dissection and beyond)."""
     from explain.distributed import world
+    from explain.neurons.anytime import Limits
     from explain.neurons.dissect import dissect
     from explain.neurons.saving import write_run
     from explain.neurons.thresholds import rank
     from explain.report import render
 
     rank(quantile, 1)  # refuses what is no share, before anything is written
+    Limits(time_per_unit, stop_gap)
     check_column(sort)
     with progress_bars() as progress:
         for one in data:
@@ -102,6 +110,8 @@ def neurons(
         "limit_concepts": limit_concepts,
         "or_not": or_not,
         "compat": compat,
+        "time_per_unit": "inf" if time_per_unit == math.inf else time_per_unit,
+        "stop_gap": stop_gap,
         "held_out": held_out,
         "split_column": split_column,
         "shuffles": shuffles,
@@ -131,6 +141,8 @@ def neurons(
                         limit_concepts=limit_concepts,
                         or_not=or_not,
                         compat=cast("Compat", compat),
+                        time_per_unit=time_per_unit,
+                        stop_gap=stop_gap,
                         held_out=held_out,
                         split_column=split_column,
                         shuffles=shuffles,
@@ -191,6 +203,11 @@ def print_run(console: Console, run: Any) -> None:
             f"{facts['above_chance']} units lie above chance (shuffled images, false discovery rate {ALPHA:g};"
             f" p-values in steps of 1/{run.asked.shuffles + 1}); {facts['certified']} formulas are proven the best of"
             f" their length"
+        )
+    if facts["stopped"]:
+        console.print(
+            f"the search of {facts['stopped']} units was stopped by its limits: their formulas may not be the best, and"
+            " their IoU lies at most gap below the best"
         )
     _print_detectors(console, facts)
     _print_kinds(console, facts["kinds"], run.related)

@@ -59,6 +59,8 @@ def dissect(
     limit_concepts: int | None = None,
     or_not: bool = False,
     compat: Compat | None = None,
+    time_per_unit: float | None = None,
+    stop_gap: float = 0.0,
     held_out: float | None = None,
     split_column: str | None = None,
     shuffles: int = 999,
@@ -90,8 +92,8 @@ def dissect(
     length
         Concepts per formula at most; 1 is network dissection.
     search
-        ``"beam"``; ``"optimal"``, with a proof up to three concepts; ``"auto"``: optimal up to three concepts where
-        that takes less than a minute, else beam. Each unit says which found its formula.
+        ``"beam"``; ``"optimal"``, with a proof up to three concepts and a bound for more; ``"auto"``: optimal up to
+        three concepts where that takes less than a minute, else beam. Each unit says which found its formula.
     quantile
         A unit is active above the (k+1)-th largest of its n low-resolution values, ``k = ceil(quantile * n)``.
     resolution
@@ -100,6 +102,10 @@ def dissect(
         Concepts with fewer pixels are left out of formulas.
     penalty, limit_concepts, or_not, compat
         ``penalty, limit, or_not, compat`` of `explain.neurons.search.beam_search`; with search by beam.
+    time_per_unit, stop_gap
+        With ``search="optimal"`` and a length of 4 and more: seconds for the search of a unit (1 where None; 0: no more
+        than the beam, and the ceiling as its bound; ``math.inf``: until proven), and the difference of bound and IoU
+        that is good enough. Units that a clock stopped may differ from machine to machine; they say so.
     held_out, split_column
         Search on part of the images and score on the rest: a share of them drawn by ``seed``, or the images for which a
         column of the probe set says other than train. Where neither is given the search uses all images, and the
@@ -131,7 +137,7 @@ def dissect(
     ModelError, InputError, DataError
         Unknown layers, options out of range, probe sets that do not fit.
     """
-    finder = Finder(length, beam, search, penalty, limit_concepts, min_pixels, or_not, compat)
+    finder = Finder(length, beam, search, penalty, limit_concepts, min_pixels, or_not, compat, time_per_unit, stop_gap)
     asked = Asked(held_out, split_column, shuffles, draws, seed)
     detecting = Detecting(iou, threshold_iou)
     if batch_size < 1:
@@ -353,6 +359,7 @@ def _explanation(
         ceiling=limit,
         search=result.search,
         bound=result.bound,
+        stopped=result.stopped,
         kind=kind_of(result.formula, categories, related.near if related is not None else None),
         label=single if label is not None else None,
         score=result.by_length[0].iou if result.by_length else 0.0,

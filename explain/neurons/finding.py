@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from explain.errors import InputError
+from explain.neurons.anytime import Limits
 from explain.neurons.cells import CellIndex, Cells
 from explain.neurons.counts import UnitCounts
 from explain.neurons.firing import Firing
@@ -37,6 +38,9 @@ class Finder:
     min_pixels: int = 0
     or_not: bool = False
     compat: Compat | None = None
+    seconds: float | None = None
+    """Of the optimal search for more than three concepts, per unit; see `explain.neurons.anytime.Limits`."""
+    gap: float = 0.0
 
     def __post_init__(self) -> None:
         if self.search not in get_args(How):
@@ -45,6 +49,11 @@ class Finder:
             if value < 1:
                 raise InputError(f"{name}={value}: give at least 1")
         check_rules(self.penalty, self.limit, self.compat)
+        Limits(self.seconds, self.gap)
+        if self.search != "optimal" and (self.seconds is not None or self.gap):
+            raise InputError(
+                f"time_per_unit and stop_gap limit search='optimal', got search={self.search!r}: give search='optimal'"
+            )
         if self.min_pixels < 0:
             raise InputError(f"min_pixels={self.min_pixels}: give 0 or more")
         if self.search == "optimal" and not self._plain:
@@ -84,7 +93,14 @@ def find(
     """
     if chosen_search(finder, len(cells.concepts), len(units)) == "optimal":
         return optimal_search(
-            cells, units, length=finder.length, beam=finder.beam, min_pixels=finder.min_pixels, progress=progress
+            cells,
+            units,
+            length=finder.length,
+            beam=finder.beam,
+            min_pixels=finder.min_pixels,
+            seconds=finder.seconds,
+            gap=finder.gap,
+            progress=progress,
         )
     return find_by_beam(finder, cells, units, allowed=allowed, device=device, progress=progress)
 

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.neurons._beam import HEAD, LENGTH, PIXELS, SHARED
+from explain.neurons._deep import BEST
 from explain.neurons._exact import FIELDS, make_exact_work, search_exactly
 from explain.neurons._table import Table, table_of
+from explain.neurons.anytime import Limits, search_longer
 from explain.neurons.cells import Cells
 from explain.neurons.counts import UnitCounts
 from explain.neurons.search import SearchResult, beam_search, ceiling, check_search, plain_counts, room_of, run_chunks
@@ -31,6 +33,9 @@ def optimal_search(
     length: int = 3,
     beam: int = 5,
     min_pixels: int = 0,
+    seconds: float | None = None,
+    gap: float = 0.0,
+    nodes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[SearchResult]:
     """Find the best formula for each unit, with a proof that there is no better one.
@@ -40,26 +45,33 @@ def optimal_search(
     cells, units
         The table of cells, and each unit's active pixels on it.
     length
-        At most this many leaves. Up to 3 the answer is proven. The best of more is the beam's, or the proven shorter
-        one where that is better, with the `ceiling` as its bound: what no formula of any length exceeds.
+        At most this many leaves. Up to 3 the answer is proven. The search for more starts from the beam's formula, or
+        the proven shorter one where that is better, and goes on until it is proven or a limit is reached; ``bound``
+        is then the IoU that no formula of the grammar exceeds, never more than the `ceiling`.
     beam
         The width of the beam search that comes first; its formulas stay as runners-up.
     min_pixels
         Concepts with fewer pixels are not used.
+    seconds, gap, nodes
+        Limits of the search for more than 3 concepts, for each unit: its time (1 second where None; 0: none, the bound
+        is then the ceiling; ``math.inf``: until proven), the difference of bound and IoU at which it is good enough,
+        and how many prefixes it may count. ``stopped`` says which limit ended it. What a clock ends may differ from
+        machine to machine; all else is the same everywhere.
     progress
         Called now and then with the number of units done and in all.
 
     Returns
     -------
     list of SearchResult
-        One per unit, in order; up to length 3 ``bound`` is the IoU itself. Of equally good formulas the shortest is
-        given, and the beam's where it is one of them.
+        One per unit, in order; up to length 3, and where ``stopped`` is empty, ``bound`` is the IoU itself. Of equally
+        good formulas up to length 3 the shortest is given, and the beam's where it is one of them.
 
     Raises
     ------
     InputError
         An option is out of range, or the units do not belong to the cells.
     """
+    limits = Limits(seconds, gap, nodes)
     check_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
     exact = min(length, LONGEST_EXACT)
     found = beam_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
@@ -73,12 +85,18 @@ def optimal_search(
         work = make_exact_work(len(table.pixels), len(cells), room)
         search_exactly(table, work, counts, begin, end, exact, best, told)
 
-    run_chunks(len(units), run, progress, chunk=8)
+    run_chunks(len(units), run, progress if length == exact else None, chunk=8)
     number = _numbers(table)
-    limits = ceiling(cells, units).tolist()
+    proven = [
+        _proven(result, best[unit, :exact], before[unit, :exact], number, length) for unit, result in enumerate(found)
+    ]
+    if length == exact:
+        return proven
+    starts = np.array([_longer_start(result, table) for result in proven]).reshape(len(units), BEST + 2 * length)
+    longer = search_longer(table, units, starts, ceiling(cells, units), limits, progress=progress)
     return [
-        _proven(result, best[unit, :exact], before[unit, :exact], number, length, limits[unit])
-        for unit, result in enumerate(found)
+        _with_longer(result, longer.best[unit], number, float(longer.bound[unit]), longer.stopped[unit])
+        for unit, result in enumerate(proven)
     ]
 
 
@@ -105,26 +123,25 @@ def _start(table: Table, found: list[SearchResult], length: int, exact: int) -> 
 
 
 def _proven(
-    result: SearchResult,
-    best: NDArray[np.int64],
-    before: NDArray[np.int64],
-    number: NDArray[np.int64],
-    length: int,
-    limit: float,
+    result: SearchResult, best: NDArray[np.int64], before: NDArray[np.int64], number: NDArray[np.int64], length: int
 ) -> SearchResult:
     """Return the beam's result with what the exact search found better, as its best and best by length."""
     if not result.length:
         return replace(result, search="optimal", bound=0.0)
     rows = result.rows.copy()
-    width = len(rows) - length
-    by_length = rows[width:]
+    by_length = rows[len(rows) - length :]
     for place, (found, old) in enumerate(zip(best, before, strict=True)):
         if not np.array_equal(found[:2], old):
             by_length[place] = _row(found, number, length)
     for place in range(len(best), length):  # a longer formula is given only where it is better
         if _iou(by_length[place], result.active) <= _iou(by_length[place - 1], result.active):
             by_length[place] = by_length[place - 1]
-    top = by_length[-1]
+    return _with_top(result, rows, by_length[-1])
+
+
+def _with_top(result: SearchResult, rows: NDArray[np.int64], top: NDArray[np.int64]) -> SearchResult:
+    """Return the result with another best formula, which is proven."""
+    width = len(rows) - (rows.shape[1] - HEAD) // 2
     if not np.array_equal(top, result.rows[0]):
         known = [row for row in rows[:width] if row[LENGTH] and not np.array_equal(row, top)]
         rows[:width] = np.array([top, *known, *[np.zeros_like(top)] * width])[:width]
@@ -136,9 +153,39 @@ def _proven(
         intersection=int(top[SHARED]),
         pixels=int(top[PIXELS]),
         search="optimal",
-        bound=iou if length <= LONGEST_EXACT else max(iou, limit),
+        bound=iou,
         rows=rows,
     )
+
+
+def _longer_start(result: SearchResult, table: Table) -> NDArray[np.int64]:
+    """Return the best formula as `search_longer` wants it."""
+    length = (result.rows.shape[1] - HEAD) // 2
+    top, number = result.rows[0], np.argsort(_numbers(table))
+    start = np.zeros(BEST + 2 * length, np.int64)
+    if result.length:
+        start[:BEST] = top[SHARED], top[PIXELS], top[LENGTH]
+        start[BEST : BEST + result.length] = number[top[HEAD : HEAD + result.length]]
+        start[BEST + length :] = top[HEAD + length :]
+    return start
+
+
+def _with_longer(
+    result: SearchResult, found: NDArray[np.int64], number: NDArray[np.int64], bound: float, stopped: str
+) -> SearchResult:
+    """Return the result with the longer formula, where that is better, and the bound."""
+    if not result.length:
+        return result
+    length = (len(found) - BEST) // 2
+    if (int(found[0]), int(found[1])) != (result.intersection, result.pixels):
+        rows, size = result.rows.copy(), int(found[2])
+        row = np.zeros(HEAD + 2 * length, np.int64)
+        row[LENGTH], row[SHARED], row[PIXELS] = size, found[0], found[1]
+        row[HEAD : HEAD + size] = number[found[BEST : BEST + size]]
+        row[HEAD + length :] = found[BEST + length :]
+        rows[len(rows) - length + size - 1 :] = row
+        result = _with_top(result, rows, row)
+    return replace(result, bound=max(bound, result.iou), search="anytime" if stopped else "optimal", stopped=stopped)
 
 
 def _iou(row: NDArray[np.int64], active: int) -> float:

@@ -51,7 +51,7 @@ class UnitExplanation:
     ceiling: float
     """Best IoU that any formula of any length over these concepts could reach."""
     search: str
-    """``"beam"`` or ``"optimal"``: what found the formula."""
+    """What found the formula: ``"beam"``, ``"optimal"``, or ``"anytime"`` where a limit stopped the optimal search."""
     bound: float | None
     """No formula of this length and grammar has a higher IoU; None where that is not known."""
     kind: Kind
@@ -64,6 +64,9 @@ class UnitExplanation:
     """(l, formula, IoU): the best with at most l concepts; the IoU never falls with l."""
     runners_up: tuple[tuple[str, float, int], ...]
     """(formula, IoU, length) of the rest of the beam."""
+    stopped: str = ""
+    """``"time"`` or ``"gap"`` where a limit ended the search before the proof (another machine may then find another
+    formula); ``""``: it came to its end."""
     evidence: Evidence | None = None
     categories: tuple[CategoryBest, ...] = ()
     """The best single concept of each category, without those of which nothing overlaps with the unit."""
@@ -219,6 +222,7 @@ def summary_of(units: Units, detecting: Detecting | None = None, categories: Seq
         "mean_score": float(np.mean([unit.score for unit in units])),
         "kinds": shares(unit.kind for unit in units),
         "certified": sum(unit.certified for unit in units),
+        "stopped": sum(bool(unit.stopped) for unit in units),
         **_evidence_summary(units),
         "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
         "histogram": [asdict(row) for row in rows],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,17 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
         "limit_concepts": run.finder.limit,
         "or_not": run.finder.or_not,
         "compat": run.finder.compat,
+        "time_per_unit": _seconds(run.finder.seconds),
+        "stop_gap": run.finder.gap,
         **asdict(run.asked),
         "iou": run.detecting.iou,
         "threshold_iou": run.detecting.threshold,
         "related": run.related.describe() if run.related is not None else None,
     }
+
+
+def _seconds(value: float | None) -> float | str | None:
+    return "inf" if value is not None and isinf(value) else value  # JSON knows no infinity
 
 
 def save_run(run: NeuronRun, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -185,6 +192,7 @@ def unit_row(unit: UnitExplanation, examples: list[dict[str, Any]]) -> dict[str,
         "bound": unit.bound,
         "gap": unit.gap,
         "certified": unit.certified,
+        "stopped": unit.stopped,
         "kind": unit.kind,
         "evidence": asdict(unit.evidence) if unit.evidence is not None else None,
         "label": unit.label,
@@ -322,11 +330,11 @@ def _write_evidence(units: Units, path: Path) -> None:
     """Write ``evidence.csv``: a line per unit, empty where something was not asked for."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["unit", "kind", *EVIDENCE, "iou_annotated"])
+        writer.writerow(["unit", "kind", "stopped", *EVIDENCE, "iou_annotated"])
         for unit in units:
             values = [getattr(unit.evidence, name) if unit.evidence else None for name in EVIDENCE]
             values.append(unit.iou_annotated)
-            writer.writerow([unit.unit, unit.kind, *(_number(value) for value in values)])
+            writer.writerow([unit.unit, unit.kind, unit.stopped, *(_number(value) for value in values)])
 
 
 def _number(value: float | None) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Event
 from typing import Literal
 
 import numpy as np
@@ -74,17 +75,19 @@ class SearchResult:
     intersection: int
     pixels: int
     search: str
-    """``"beam"``, ``"optimal"`` or ``"anytime"``: what found it."""
+    """``"beam"``, ``"optimal"``, or ``"anytime"`` where a limit stopped the optimal search: what found it."""
     bound: float | None
     """No formula of the grammar and length has a higher IoU; None where that was not asked for."""
     rows: NDArray[np.int64] = field(repr=False)
     """The final beam and the best by length, as the compiled code writes them."""
     names: tuple[Leaf, ...] = field(repr=False)
+    stopped: str = ""
+    """The limit that ended the search before the proof: ``"time"``, ``"gap"`` or ``"nodes"``; ``""``: none did."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SearchResult):
             return NotImplemented
-        facts = [(one.active, one.bound, one.search, one.names) for one in (self, other)]
+        facts = [(one.active, one.bound, one.search, one.stopped, one.names) for one in (self, other)]
         return bool(facts[0] == facts[1] and np.array_equal(self.rows, other.rows))
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
@@ -269,9 +272,16 @@ def ceiling(cells: Cells, units: UnitCounts) -> NDArray[np.float64]:
 
 
 def run_chunks(
-    units: int, run: Callable[[int, int], None], progress: Callable[[int, int], None] | None, chunk: int = _CHUNK
+    units: int,
+    run: Callable[[int, int], None],
+    progress: Callable[[int, int], None] | None,
+    chunk: int = _CHUNK,
+    stop: Event | None = None,
 ) -> None:
-    """Run compiled code over units ``begin … end - 1`` in threads, and report progress."""
+    """Run compiled code over units ``begin … end - 1`` in threads, and report progress.
+
+    ``stop``: set when the caller is interrupted, for code that looks at it.
+    """
 
     def work(begin: int) -> int:
         end = min(begin + chunk, units)
@@ -284,10 +294,15 @@ def run_chunks(
     alone = min(threads(), len(begins)) < 2
     with contextlib.nullcontext() if alone else ThreadPoolExecutor(threads()) as pool:
         done = 0
-        for finished in map(work, begins) if pool is None else pool.map(work, begins):
-            done += finished
-            if progress is not None:
-                progress(done, units)
+        try:
+            for finished in map(work, begins) if pool is None else pool.map(work, begins):
+                done += finished
+                if progress is not None:
+                    progress(done, units)
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            raise
 
 
 def plain_counts(units: UnitCounts) -> tuple[NDArray[np.int64], ...]:

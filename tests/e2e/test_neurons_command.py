@@ -186,3 +186,37 @@ def test_an_interrupted_run_goes_on_to_the_same_result(run, net, scenes, tmp_pat
     assert run(*command, tmp_path / "cut", "--resume")[0] == 0
     assert len(calls) == {"passes": 4, "shuffles": 3 + 6}[where]  # what was saved was not done again
     same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_longer_formulas_have_a_bound_and_stop(run, net, scenes, tmp_path):
+    out = tmp_path / "run"
+    command = arguments(net, scenes, "--length", "4", "--beam", "1")
+    code, text, err = run(*command, "--search", "optimal", "--time-per-unit", "0", "--out", out)
+    assert code == 0, err
+    stopped = table(out, "evidence.csv")
+    for row, more in zip(table(out), stopped, strict=True):
+        assert float(row["iou"]) <= float(row["bound"]) <= max(float(row["ceiling"]), float(row["iou"]))
+        assert (row["search"], row["certified"]) == (("anytime", "False") if more["stopped"] else ("optimal", "True"))
+    count = sum(row["stopped"] == "time" for row in stopped)
+    assert count > 0
+    assert f"the search of {count} units was stopped by its limits" in text
+    found = json.loads((out / "run.json").read_text())
+    assert (found["settings"]["time_per_unit"], found["settings"]["stop_gap"]) == (0.0, 0.0)
+    assert [unit["stopped"] for unit in found["units"]] == [row["stopped"] for row in stopped]
+    code, text, err = run(*command, "--search", "optimal", "--time-per-unit", "inf", "--out", out, "--overwrite")
+    assert code == 0, err
+    assert all(row["certified"] == "True" for row in table(out))
+    assert json.loads((out / "run.json").read_text())["settings"]["time_per_unit"] == "inf"
+
+
+def test_bad_limits_are_one_line(run, net, scenes, tmp_path):
+    for options, said in (
+        (["--time-per-unit", "-1"], "time per unit -1.0"),
+        (["--time-per-unit", "nan"], "time per unit nan"),
+        (["--stop-gap", "nan"], "stop gap nan"),
+        (["--stop-gap", "0.1", "--search", "beam"], "limit search='optimal'"),
+    ):
+        code, _, err = run(*arguments(net, scenes, "--out", tmp_path / "no", *options))
+        assert code == 2
+        assert said in err
+        assert not (tmp_path / "no").exists()
