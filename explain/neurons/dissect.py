@@ -6,37 +6,31 @@ formulas of several concepts. IoU is over all counted pixels of the probe set; p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from explain.data import as_probe
 from explain.distributed import ALONE, World
-from explain.errors import DataError, InputError
-from explain.nets.inputs import stream
-from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import trace
-from explain.neurons.cells import CellBuilder, CellIndex
-from explain.neurons.collect import Job, Progress, collect_units, refuse_infinite, top_examples
-from explain.neurons.counts import UnitCounts, stack_counts
-from explain.neurons.evidence.gathering import Asked, Evidence, gather, held_out_images, with_q_values
-from explain.neurons.evidence.parts import Measured, count_images, image_pixels
-from explain.neurons.finding import Finder, How, chosen_search, concepts_where_firing, find
-from explain.neurons.firing import count_firing
-from explain.neurons.formula import leaves
-from explain.neurons.kinds import kind_of
-from explain.neurons.results import NeuronRun, UnitExplanation, Units
-from explain.neurons.search import Compat, SearchResult, ceiling
-from explain.neurons.units import UnitLayer, find_layers
+from explain.nets.subject import Subject
+from explain.neurons._explaining import explanation, search_units
+from explain.neurons._preparing import Prepared, build_index, prepare
+from explain.neurons.cells import CellIndex
+from explain.neurons.collect import Collected, Job, Progress, collect_units, refuse_infinite, top_examples
+from explain.neurons.counts import stack_counts
+from explain.neurons.evidence.gathering import Asked, with_q_values
+from explain.neurons.evidence.parts import Measured, image_pixels
+from explain.neurons.finding import Finder, How, chosen_search
+from explain.neurons.results import NeuronRun, Units
+from explain.neurons.search import Compat
+from explain.neurons.settings import QuantileAt, Settings
+from explain.neurons.units import Directions
+from explain.neurons.upsampling import Upsampling
 from explain.runs import Checkpoint
-from explain.types import ProbeSet
 
-__all__ = ["dissect"]
+__all__ = ["dissect", "dissect_layers", "explain_layers"]
 
 
 def dissect(
@@ -61,6 +55,9 @@ def dissect(
     draws: int = 1000,
     seed: int = 0,
     units: Sequence[int] | range | None = None,
+    directions: Directions | None = None,
+    quantile_at: QuantileAt = "lowres",
+    upsampling: Upsampling = "bilinear",
     examples: int = 4,
     batch_size: int = 32,
     workers: int = 0,
@@ -84,9 +81,14 @@ def dissect(
         ``"beam"``; ``"optimal"``, with a proof up to three concepts; ``"auto"``: optimal up to three concepts where
         that takes less than a minute, else beam. Each unit says which found its formula.
     quantile
-        A unit is active above the (k+1)-th largest of its n low-resolution values, ``k = ceil(quantile * n)``.
+        A unit is active above the (k+1)-th largest of its n values, ``k = ceil(quantile * n)``.
+    quantile_at
+        ``"lowres"``: the n values of its maps; ``"upsampled"``: those of the upsampled maps, as Bau's later code takes
+        them.
     resolution
-        Pixels at which units and labels are compared: maps bilinear, labels nearest.
+        Pixels at which units and labels are compared; labels by nearest neighbour.
+    upsampling
+        How maps are brought there: see `explain.neurons.upsampling`.
     min_pixels
         Concepts with fewer pixels are left out of formulas.
     penalty, limit_concepts, or_not, compat
@@ -101,6 +103,8 @@ def dissect(
         Resamplings of the images, for intervals; 0: none. See `explain.neurons.evidence.resampling`.
     units
         Channel numbers; all where None.
+    directions
+        Explain directions in the layer in place of its channels: linear probes, latents, a rotated basis.
     examples
         Images kept per unit.
     keep_bytes
@@ -111,48 +115,132 @@ def dissect(
     ModelError, InputError, DataError
         Unknown layers, options out of range, probe sets that do not fit.
     """
-    finder = Finder(length, beam, search, penalty, limit_concepts, min_pixels, or_not, compat)
-    asked = Asked(held_out, split_column, shuffles, draws, seed)
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size}: give at least 1")
-    subject = _squashing(as_subject(model), probe_set := _opened(probe, limit))
-    if device is not None:
-        subject.to(device)
-    held = held_out_images(asked, probe_set)  # before the passes, as it may be refused
-    tell = progress or (lambda stage, done, total: None)
-    unit_layer, before = _layer(subject, probe_set, layer, units)
-    layer, chosen, grid = unit_layer.layer, unit_layer.units, unit_layer.grid
-    index = _index(probe_set, resolution, tell)
-    job = Job(
-        subject,
-        probe_set,
-        (unit_layer,),
+    settings = Settings(
+        Finder(length, beam, search, penalty, limit_concepts, min_pixels, or_not, compat),
+        Asked(held_out, split_column, shuffles, draws, seed),
         quantile,
+        quantile_at,
+        resolution,
+        upsampling,
+        units,
+        directions,
+        examples,
         batch_size,
         workers,
         keep_bytes,
-        checkpoint=checkpoint or Checkpoint(),
-        progress=tell,
     )
-    (collected,) = collect_units(job, world)
-    refuse_infinite(collected)
-    best = top_examples(collected, examples)
+    (run,) = dissect_layers(
+        model,
+        None if layer is None else [layer],
+        probe,
+        settings,
+        device=device,
+        limit=limit,
+        checkpoint=checkpoint,
+        world=world,
+        progress=progress,
+    )
+    return run
+
+
+def dissect_layers(
+    model: nn.Module | Subject | str,
+    layers: Sequence[str] | None,
+    probe: Any = "scenes",
+    settings: Settings | None = None,
+    *,
+    rotate: Sequence[float] = (),
+    device: str | torch.device | None = None,
+    limit: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    world: World = ALONE,
+    progress: Progress | None = None,
+) -> tuple[NeuronRun, ...]:
+    """Explain the units of several layers, whose maps come from the same forward passes.
+
+    Each run is the one that `dissect` makes of its layer with the same settings.
+
+    Parameters
+    ----------
+    layers
+        Names, as in `dissect`; the last map alone where None.
+    settings
+        What is asked of every layer: ``Settings(Finder(length=1), quantile=0.01)``.
+    rotate
+        Powers of one random rotation (drawn by the seed) of each layer's channels, 0 to 1: each layer is explained in
+        its natural basis and in these as well. See `explain.neurons.directions`.
+
+    Returns
+    -------
+    tuple
+        A run per layer and basis: of each layer the natural basis, then the rotated ones in the order given.
+
+    Raises
+    ------
+    ModelError, InputError, DataError
+        Unknown layers, options out of range, probe sets that do not fit.
+    """
+    prepared = prepare(model, layers, probe, settings or Settings(), rotate=rotate, device=device, limit=limit)
+    tell = progress or (lambda stage, done, total: None)
+    index = build_index(prepared.probe, prepared.settings.resolution, tell)
+    return tuple(explain_layers(prepared, index, checkpoint=checkpoint or Checkpoint(), world=world, progress=tell))
+
+
+def explain_layers(
+    prepared: Prepared, index: CellIndex, *, checkpoint: Checkpoint, world: World, progress: Progress
+) -> Iterator[NeuronRun]:
+    """Run the passes over all layers, then yield the runs one by one."""
+    settings = prepared.settings
+    upsampled = settings.quantile_at == "upsampled"
+    job = Job(
+        prepared.subject,
+        prepared.probe,
+        prepared.layers,
+        settings.quantile,
+        settings.batch_size,
+        settings.workers,
+        settings.keep_bytes,
+        axes=tuple(prepared.axes) if upsampled else (),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    collected = collect_units(job, world)
+    for one in collected:
+        refuse_infinite(one)
+    for place, one in enumerate(collected):
+        part = checkpoint.part(f"layer{place}")
+        yield _explain_layer(prepared, place, index, one, part, world, progress)
+
+
+def _explain_layer(
+    prepared: Prepared,
+    place: int,
+    index: CellIndex,
+    collected: Collected,
+    checkpoint: Checkpoint,
+    world: World,
+    tell: Progress,
+) -> NeuronRun:
+    settings, layer, axes = prepared.settings, prepared.layers[place], prepared.axes[place]
     # By all units of the layer, so that runs over some of them choose alike.
-    finder = replace(finder, search=chosen_search(finder, len(index.cells.concepts), unit_layer.total))
-    own = world.share(len(chosen), 1)
+    search = chosen_search(settings.finder, len(index.cells.concepts), layer.total)
+    finder = replace(settings.finder, search=search)
+    own = world.share(len(layer.units), 1)
     measured = Measured(
-        index, collected.firing.select(own), collected.thresholds[own.start : own.stop], image_pixels(index)
+        index,
+        collected.firing.select(own),
+        collected.thresholds[own.start : own.stop],
+        image_pixels(index),
+        axes,
     )
-    parts = world.gather(
-        _search_units(measured, finder, asked, held, chosen[own.start : own.stop], subject, checkpoint, world, tell)
-    )
+    numbers = layer.units[own.start : own.stop]
+    parts = world.gather(search_units(measured, finder, prepared, numbers, checkpoint, world, tell))
     evidence = with_q_values([row for part in parts for row in part.evidence])
-    counts = stack_counts([part.counts for part in parts])
     categories = {concept.name: concept.category for concept in index.cells.concepts}
     explained = tuple(
-        _explanation(unit, result, threshold, limit_, categories, row)
-        for unit, result, threshold, limit_, row in zip(
-            chosen.tolist(),
+        explanation(unit, result, threshold, limit, categories, row)
+        for unit, result, threshold, limit, row in zip(
+            layer.units.tolist(),
             (row for part in parts for row in part.found),
             collected.thresholds.tolist(),
             (row for part in parts for row in part.ceilings),
@@ -162,163 +250,26 @@ def dissect(
     )
     return NeuronRun(
         units=Units(explained),
-        subject=subject,
-        probe=probe_set,
-        layer=layer,
-        grid=grid,
-        resolution=resolution,
-        quantile=quantile,
+        subject=prepared.subject,
+        probe=prepared.probe,
+        layer=layer.layer,
+        grid=layer.grid,
+        resolution=settings.resolution,
+        quantile=settings.quantile,
+        quantile_at=settings.quantile_at,
+        upsampling=settings.upsampling,
+        axes=axes,
+        directions=prepared.bases[place],
         k=collected.k,
-        length=length,
-        beam=beam,
+        length=finder.length,
+        beam=finder.beam,
         search=finder.search,
-        min_pixels=min_pixels,
+        min_pixels=finder.min_pixels,
         finder=finder,
-        asked=asked,
+        asked=settings.asked,
         passes=collected.passes,
-        before=before,
+        before=prepared.before,
         index=index,
-        counts=counts,
-        examples=best,
-    )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What one process found of its units."""
-
-    found: list[SearchResult]
-    ceilings: list[float]
-    evidence: tuple[Evidence, ...]
-    counts: UnitCounts
-    """Of all images."""
-
-
-def _search_units(
-    measured: Measured,
-    finder: Finder,
-    asked: Asked,
-    held: NDArray[np.bool_] | None,
-    numbers: NDArray[np.int64],
-    subject: Subject,
-    checkpoint: Checkpoint | None,
-    world: World,
-    tell: Progress,
-) -> _Part:
-    counts = count_firing(
-        measured.firing,
-        measured.thresholds,
-        measured.index,
-        units=measured.units,
-        device=subject.device,
-        progress=lambda done, total: tell("counts", done, total),
-    )
-    cells, searched = (measured.index.cells, counts) if held is None else count_images(measured, ~held)
-    tell("search", 0, len(numbers))
-    allowed = None
-    if finder.compat is not None:
-        allowed = concepts_where_firing(measured.index, measured.firing, measured.units)
-    found = find(
-        finder,
-        cells,
-        searched,
-        allowed=allowed,
-        device=subject.device,
-        progress=lambda done, total: tell("search", done, total),
-    )
-    evidence = gather(
-        measured,
-        cells,
-        searched,
-        found,
-        finder,
-        asked,
-        held_out=held,
-        numbers=numbers,
-        checkpoint=checkpoint,
-        world=world,
-        progress=tell,
-    )
-    return _Part(found, ceiling(cells, searched).tolist(), evidence, counts)
-
-
-def _opened(probe: Any, limit: int | None) -> ProbeSet:
-    found = as_probe(probe)
-    if len(found) == 0:
-        raise DataError(f"{found.name} holds no images")
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit}: give at least 1 image")
-    return found if limit is None else found.first(limit)
-
-
-def _squashing(subject: Subject, probe: ProbeSet) -> Subject:
-    """Return the subject with a transform that shows the whole image, as the labels do."""
-    if isinstance(probe.images[0], torch.Tensor):
-        return subject
-    if subject.transform is None:
-        raise InputError(
-            f"{probe.name} holds pictures and the model has no transform: use explain.load(model, transform=...)"
-        )
-    known = subject.preprocess
-    if known is None:
-        raise InputError(
-            "the geometry of the subject's transform is unknown, so labels cannot be laid over its maps:"
-            " use explain.nets.Preprocess, or torchvision's Resize, ToTensor, Normalize"
-        )
-    return replace(subject, transform=replace(known, crop_from=None))
-
-
-def _layer(
-    subject: Subject, probe: ProbeSet, layer: str | None, units: Sequence[int] | range | None
-) -> tuple[UnitLayer, str | None]:
-    """Return the units from the first image, and the layer before their activation if it is known."""
-    _, first = next(stream(probe.images[:1], subject.transform, batch_size=1))
-    first = subject.placed(first)
-    before = None
-    if layer is None:
-        traced = trace(subject.model, first)
-        _, channels, height, width = traced.map.shape
-        alike = [name for name, shape in traced.candidates if shape == (channels, height, width)]
-        others = [name for name in alike if name not in traced.owners]
-        layer, before = traced.layer, others[-1] if others else None
-    (found,) = find_layers(subject, first, [layer], units=units)
-    return found, before
-
-
-def _index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> CellIndex:
-    if len(resolution) != 2 or min(resolution) < 1:
-        raise InputError(f"resolution {resolution}: give (height, width) in pixels")
-    builder = CellBuilder(probe.concepts)
-    for number in range(len(probe)):
-        builder.add(probe.labels(number, resolution))
-        tell("labels", number + 1, len(probe))
-    return builder.finish()
-
-
-def _explanation(
-    unit: int, result: SearchResult, threshold: float, limit: float, categories: dict[str, str], evidence: Evidence
-) -> UnitExplanation:
-    label = str(result.by_length[0].formula) if result.by_length else None
-    named = {categories[leaf] for leaf in leaves(result.formula)} if result.formula is not None else set()
-    single = next(iter(leaves(result.by_length[0].formula))) if result.by_length else ""
-    return UnitExplanation(
-        unit=unit,
-        formula=str(result.formula) if result.formula is not None else None,
-        iou=result.iou,
-        length=result.length,
-        category=named.pop() if len(named) == 1 else ("mixed" if named else ""),
-        threshold=threshold,
-        active=result.active,
-        precision=result.intersection / result.pixels if result.pixels else 0.0,
-        recall=result.intersection / result.active if result.active else 0.0,
-        ceiling=limit,
-        search=result.search,
-        bound=result.bound,
-        kind=kind_of(result.formula, categories),
-        label=single if label is not None else None,
-        score=result.by_length[0].iou if result.by_length else 0.0,
-        label_category=categories.get(single, ""),
-        best_by_length=tuple((most, str(row.formula), row.iou) for most, row in enumerate(result.by_length, 1)),
-        runners_up=tuple((str(row.formula), row.iou, row.length) for row in result.beam[1:]),
-        evidence=evidence,
+        counts=stack_counts([part.counts for part in parts]),
+        examples=top_examples(collected, settings.examples),
     )

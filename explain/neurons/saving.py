@@ -19,6 +19,7 @@ from explain.neurons.counts import active_masks
 from explain.neurons.evidence.gathering import Evidence
 from explain.neurons.formula import parse
 from explain.neurons.results import NeuronRun, UnitExplanation, Units
+from explain.neurons.upsampling import Axes, Upsampling
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
 __all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_run", "write_tables"]
@@ -46,7 +47,11 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
     """Return the settings that make the result what it is."""
     return {
         "layer": run.layer,
+        "basis": run.basis,
+        "directions": run.directions.describe() if run.directions is not None else None,
         "quantile": run.quantile,
+        "quantile_at": run.quantile_at,
+        "upsampling": run.upsampling,
         "k": run.k,
         "length": run.length,
         "beam": run.beam,
@@ -205,7 +210,7 @@ def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
         present = (numbers >= 0).nonzero().flatten()
         if not len(present):
             continue
-        masks = _unit_masks(run.examples.maps[place, present], unit.threshold, run.resolution)
+        masks = _unit_masks(run.examples.maps[place, present], unit.threshold, run.resolution, run.axes or "bilinear")
         holds = (
             formula_cells(run.index.cells, parse(unit.formula))
             if unit.formula is not None
@@ -226,9 +231,11 @@ def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
             }
 
 
-def _unit_masks(maps: torch.Tensor, threshold: float, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _unit_masks(
+    maps: torch.Tensor, threshold: float, size: tuple[int, int], how: Upsampling | Axes
+) -> NDArray[np.bool_]:
     masks = np.zeros((len(maps), *size), dtype=np.bool_)
-    for image, _, mask in active_masks(maps[:, None], torch.tensor([threshold]), size):
+    for image, _, mask in active_masks(maps[:, None], torch.tensor([threshold]), size, upsampling=how):
         masks[image.numpy()] = mask.numpy()
     return masks
 
