@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from explain.distributed import World
 from explain.neurons._preparing import Prepared
+from explain.neurons.cells import Cells
 from explain.neurons.collect import Progress
 from explain.neurons.counts import UnitCounts
 from explain.neurons.evidence.gathering import Evidence, gather
@@ -21,7 +23,7 @@ from explain.neurons.results import UnitExplanation
 from explain.neurons.search import SearchResult, ceiling
 from explain.runs import Checkpoint
 
-__all__ = ["Part", "explanation", "search_units"]
+__all__ = ["Part", "explanation", "search_rival", "search_units"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,35 @@ def search_units(
     world: World,
     tell: Progress,
 ) -> Part:
-    device, held, asked = prepared.subject.device, prepared.held, prepared.settings.asked
+    """Return what is found of this process's units."""
+    held, device = prepared.held, prepared.subject.device
+    counts, cells, searched, found = _searched(measured, finder, held, device, tell)
+    evidence = gather(
+        measured,
+        cells,
+        searched,
+        found,
+        finder,
+        prepared.settings.asked,
+        held_out=held,
+        numbers=numbers,
+        checkpoint=checkpoint,
+        world=world,
+        progress=tell,
+    )
+    return Part(found, ceiling(cells, searched).tolist(), evidence, counts)
+
+
+def search_rival(measured: Measured, finder: Finder, prepared: Prepared, tell: Progress) -> list[float]:
+    """Return the IoU of the same search for this process's units of the untrained network."""
+    found = _searched(measured, finder, prepared.held, prepared.subject.device, tell)[-1]
+    return [result.iou for result in found]
+
+
+def _searched(
+    measured: Measured, finder: Finder, held: NDArray[np.bool_] | None, device: torch.device, tell: Progress
+) -> tuple[UnitCounts, Cells, UnitCounts, list[SearchResult]]:
+    """Return the counts of all images, the cells and counts that were searched, and what was found there."""
     counts = count_firing(
         measured.firing,
         measured.thresholds,
@@ -55,7 +85,7 @@ def search_units(
         progress=lambda done, total: tell("counts", done, total),
     )
     cells, searched = (measured.index.cells, counts) if held is None else count_images(measured, ~held)
-    tell("search", 0, len(numbers))
+    tell("search", 0, measured.units)
     allowed = None
     if finder.compat is not None:
         allowed = concepts_where_firing(measured.index, measured.firing, measured.units)
@@ -67,20 +97,7 @@ def search_units(
         device=device,
         progress=lambda done, total: tell("search", done, total),
     )
-    evidence = gather(
-        measured,
-        cells,
-        searched,
-        found,
-        finder,
-        asked,
-        held_out=held,
-        numbers=numbers,
-        checkpoint=checkpoint,
-        world=world,
-        progress=tell,
-    )
-    return Part(found, ceiling(cells, searched).tolist(), evidence, counts)
+    return counts, cells, searched, found
 
 
 def explanation(

@@ -16,6 +16,7 @@ from explain.errors import DataError, InputError
 from explain.nets.inputs import stream
 from explain.nets.subject import Subject, as_subject
 from explain.nets.trace import trace
+from explain.nets.untrained import untrained
 from explain.neurons.cells import CellBuilder, CellIndex
 from explain.neurons.collect import Progress
 from explain.neurons.directions import rotated
@@ -48,7 +49,9 @@ class Prepared:
     rival: Subject | None = None
     """The same architecture with untrained weights."""
     rival_layers: tuple[UnitLayer, ...] = ()
-    """``layers`` of ``rival``, with all units."""
+    """``layers`` of ``rival``, with all units, so that runs over some units are compared with the same ones."""
+    rival_facts: dict[str, Any] | None = None
+    """What is recorded of ``rival``."""
 
 
 def prepare(
@@ -75,7 +78,28 @@ def prepare(
     pairs = _unit_layers(subject, image, names, settings, rotate)
     found, bases = tuple(layer for layer, _ in pairs), tuple(basis for _, basis in pairs)
     axes = tuple(_axes(subject, image, layer, settings) for layer in found)
-    return Prepared(subject, probe_set, settings, found, bases, axes, before, held)
+    prepared = Prepared(subject, probe_set, settings, found, bases, axes, before, held)
+    return _with_rival(prepared, image, names, rotate) if settings.untrained is not False else prepared
+
+
+def _with_rival(prepared: Prepared, image: Tensor, names: Sequence[str], rotate: Sequence[float]) -> Prepared:
+    """Add the untrained network, after its layers were found to be like those of the network."""
+    subject, settings = prepared.subject, prepared.settings
+    if isinstance(settings.untrained, bool):
+        made = untrained(subject, seed=settings.asked.seed)
+        rival, reset, kept = made.subject, len(made.reset), list(made.kept)
+    else:
+        given = as_subject(settings.untrained)
+        rival, reset, kept = replace(given, transform=subject.transform).to(subject.device), None, []
+    facts = {"source": rival.source, "hash": rival.hash(), "modules_reset": reset, "buffers_kept": kept}
+    found = tuple(layer for layer, _ in _unit_layers(rival, image, names, replace(settings, units=None), rotate))
+    for own, other in zip(prepared.layers, found, strict=True):
+        if (own.grid, own.total) != (other.grid, other.total):
+            raise InputError(
+                f"layer {own.layer!r} of the untrained network has {other.total} units on {other.grid}, not {own.total}"
+                f" on {own.grid}: give a network of the same architecture"
+            )
+    return replace(prepared, rival=rival, rival_layers=found, rival_facts=facts)
 
 
 def build_index(probe: ProbeSet, resolution: tuple[int, int], tell: Progress) -> CellIndex:

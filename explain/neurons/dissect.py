@@ -15,19 +15,19 @@ from torch import nn
 
 from explain.distributed import ALONE, World
 from explain.nets.subject import Subject
-from explain.neurons._explaining import explanation, search_units
+from explain.neurons._explaining import explanation, search_rival, search_units
 from explain.neurons._preparing import Prepared, build_index, prepare
 from explain.neurons.cells import CellIndex
 from explain.neurons.collect import Collected, Job, Progress, collect_units, refuse_infinite, top_examples
 from explain.neurons.counts import stack_counts
-from explain.neurons.evidence.gathering import Asked, with_q_values
+from explain.neurons.evidence.gathering import Asked, with_q_values, with_untrained
 from explain.neurons.evidence.parts import Measured, image_pixels
 from explain.neurons.finding import Finder, How, chosen_search
 from explain.neurons.results import NeuronRun, Units
 from explain.neurons.search import Compat
 from explain.neurons.settings import QuantileAt, Settings
 from explain.neurons.units import Directions
-from explain.neurons.upsampling import Upsampling
+from explain.neurons.upsampling import Axes, Upsampling
 from explain.runs import Checkpoint
 
 __all__ = ["dissect", "dissect_layers", "explain_layers"]
@@ -58,6 +58,7 @@ def dissect(
     directions: Directions | None = None,
     quantile_at: QuantileAt = "lowres",
     upsampling: Upsampling = "bilinear",
+    untrained: bool | nn.Module | Subject = False,
     examples: int = 4,
     batch_size: int = 32,
     workers: int = 0,
@@ -105,6 +106,9 @@ def dissect(
         Channel numbers; all where None.
     directions
         Explain directions in the layer in place of its channels: linear probes, latents, a rotated basis.
+    untrained
+        Compare each unit with all units of the same layer of an untrained network: a copy of this one, initialised anew
+        by ``seed`` (see `explain.nets.untrained`), or a network of the same architecture.
     examples
         Images kept per unit.
     keep_bytes
@@ -124,6 +128,7 @@ def dissect(
         upsampling,
         units,
         directions,
+        untrained,
         examples,
         batch_size,
         workers,
@@ -205,11 +210,25 @@ def explain_layers(
         progress=progress,
     )
     collected = collect_units(job, world)
-    for one in collected:
-        refuse_infinite(one)
-    for place, one in enumerate(collected):
+    rivals: tuple[Collected | None, ...] = (None,) * len(collected)
+    if prepared.rival is not None:
+        other = checkpoint.part("untrained")
+        rivals = collect_units(
+            replace(job, subject=prepared.rival, layers=prepared.rival_layers, checkpoint=other), world
+        )
+    for one in (*collected, *rivals):
+        if one is not None:
+            refuse_infinite(one)
+    for place, (one, rival) in enumerate(zip(collected, rivals, strict=True)):
         part = checkpoint.part(f"layer{place}")
-        yield _explain_layer(prepared, place, index, one, part, world, progress)
+        yield _explain_layer(prepared, place, index, one, rival, part, world, progress)
+
+
+def _measured(collected: Collected, index: CellIndex, axes: Axes, world: World) -> tuple[Measured, range]:
+    """Return this process's share of a layer's units, and which they are."""
+    own = world.share(len(collected.layer.units), 1)
+    thresholds = collected.thresholds[own.start : own.stop]
+    return Measured(index, collected.firing.select(own), thresholds, image_pixels(index), axes), own
 
 
 def _explain_layer(
@@ -217,6 +236,7 @@ def _explain_layer(
     place: int,
     index: CellIndex,
     collected: Collected,
+    rival: Collected | None,
     checkpoint: Checkpoint,
     world: World,
     tell: Progress,
@@ -225,23 +245,20 @@ def _explain_layer(
     # By all units of the layer, so that runs over some of them choose alike.
     search = chosen_search(settings.finder, len(index.cells.concepts), layer.total)
     finder = replace(settings.finder, search=search)
-    own = world.share(len(layer.units), 1)
-    measured = Measured(
-        index,
-        collected.firing.select(own),
-        collected.thresholds[own.start : own.stop],
-        image_pixels(index),
-        axes,
-    )
+    measured, own = _measured(collected, index, axes, world)
     numbers = layer.units[own.start : own.stop]
     parts = world.gather(search_units(measured, finder, prepared, numbers, checkpoint, world, tell))
+    found = [row for part in parts for row in part.found]
     evidence = with_q_values([row for part in parts for row in part.evidence])
+    if rival is not None:
+        null = world.gather(search_rival(_measured(rival, index, axes, world)[0], finder, prepared, tell))
+        evidence = with_untrained(evidence, [row.iou for row in found], [iou for part in null for iou in part])
     categories = {concept.name: concept.category for concept in index.cells.concepts}
     explained = tuple(
         explanation(unit, result, threshold, limit, categories, row)
         for unit, result, threshold, limit, row in zip(
             layer.units.tolist(),
-            (row for part in parts for row in part.found),
+            found,
             collected.thresholds.tolist(),
             (row for part in parts for row in part.ceilings),
             evidence,
@@ -260,6 +277,7 @@ def _explain_layer(
         upsampling=settings.upsampling,
         axes=axes,
         directions=prepared.bases[place],
+        untrained=prepared.rival_facts,
         k=collected.k,
         length=finder.length,
         beam=finder.beam,

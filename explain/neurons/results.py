@@ -117,6 +117,8 @@ class NeuronRun:
     """What each pixel of an upsampled map is made of; bilinear where None."""
     directions: Directions | None = field(default=None, repr=False)
     """What the units are, where they are not the layer's own channels."""
+    untrained: dict[str, Any] | None = field(default=None, repr=False)
+    """The untrained network that units were compared with: how it was made."""
     k: int = 0
     length: int = 3
     beam: int = 5
@@ -202,6 +204,9 @@ def _evidence_summary(units: Units) -> dict[str, Any]:
     q_values = [row.q_value for row in rows if row.q_value is not None]
     if q_values:
         found["above_chance"] = sum(value <= ALPHA for value in q_values)
+    untrained = [row.p_untrained for row in rows if row.p_untrained is not None]
+    if untrained:
+        found["share_above_untrained"] = sum(value <= ALPHA for value in untrained) / len(untrained)
     return found
 
 

@@ -29,6 +29,8 @@ COLUMNS = (
     "unit,formula,iou,length,category,threshold,active,precision,recall,iou_heldout,p_value,bound,gap,ceiling,"
     "certified,search,label,score"
 ).split(",")
+OPTIONAL = ("p_untrained",)
+"""Columns that follow where they were asked for."""
 EVIDENCE = (
     "heldout_length",
     "stability",
@@ -48,6 +50,7 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
     return {
         "layer": run.layer,
         "basis": run.basis,
+        "untrained": run.untrained,
         "directions": run.directions.describe() if run.directions is not None else None,
         "quantile": run.quantile,
         "quantile_at": run.quantile_at,
@@ -254,10 +257,11 @@ def _thumbnail(run: NeuronRun, number: int, folder: Path) -> str | None:
 def _write_csv(units: Units, path: Path) -> None:
     """Write ``units.csv``: ascending unit, floats by ``repr``; what this run did not compute is empty."""
     with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
+        rows = [_csv_row(unit) for unit in units]
+        asked = [name for name in OPTIONAL if any(row[name] != "" for row in rows)]
+        writer = csv.DictWriter(handle, [*COLUMNS, *asked], extrasaction="ignore")
         writer.writeheader()
-        for unit in units:
-            writer.writerow(_csv_row(unit))
+        writer.writerows(rows)
 
 
 def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
@@ -281,6 +285,7 @@ def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
         "search": unit.search,
         "label": unit.label or "",
         "score": repr(unit.score),
+        "p_untrained": _number(evidence.p_untrained if evidence else None),
     }
 
 

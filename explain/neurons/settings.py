@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from torch import nn
+
 from explain.errors import InputError, near
+from explain.nets.subject import Subject
 from explain.neurons.evidence.gathering import Asked
 from explain.neurons.finding import Finder
 from explain.neurons.thresholds import rank
@@ -33,6 +36,8 @@ class Settings:
     """In every layer; all where None."""
     directions: Directions | None = None
     """Makes the units of every layer directions in it."""
+    untrained: bool | nn.Module | Subject = False
+    """Compare with the units of an untrained network: one made of the network by the seed, or this one."""
     examples: int = 4
     batch_size: int = 32
     workers: int = 0
