@@ -57,11 +57,17 @@ def open_variants(
         for seed in seeds if one == "none" else seeds[:1]:
             own = replace(settings, asked=replace(settings.asked, seed=seed))
             if untrained:
-                # torchvision's own initialisation where there is one, else that of the modules
-                own = replace(own, untrained=_random(options, seed) if _is_torchvision(options.model) else True)
+                own = replace(own, untrained=_rival(options, one, seed))
             subject = _random(options, seed) if one == "none" else opt.open_subject(replace(options, weights=one))
             found.append(Variant(subject, one, own))
     return found
+
+
+def _rival(options: opt.ModelOptions, weights: str, seed: int) -> bool | Subject:
+    """Return what `explain.dissect` takes as ``untrained``: torchvision's own initialisation where there is one."""
+    if weights == "none":
+        return _random(options, seed + 1)  # of the same seed it would be the network itself
+    return _random(options, seed) if _is_torchvision(options.model) else True
 
 
 def _is_torchvision(model: str) -> bool:

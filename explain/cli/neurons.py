@@ -221,9 +221,10 @@ def unit_table(rows: list[dict[str, str]], sort: str = "-iou", count: int = 20) 
     falling, column = sort.startswith("-"), check_column(sort, list(rows[0]) if rows else ())
     ordered = sorted(rows, key=lambda row: int(row["unit"]))
     ordered.sort(key=lambda row: _sortable(row[column]), reverse=falling)
-    table = Table(*SHOWN.values(), title=f"{min(count, len(rows))} of {len(rows)} units, by {column}")
+    shown = SHOWN | ({"p_untrained": "p untrained"} if rows and "p_untrained" in rows[0] else {})
+    table = Table(*shown.values(), title=f"{min(count, len(rows))} of {len(rows)} units, by {column}")
     for row in ordered[:count]:
-        table.add_row(*(_short(row[name], name) for name in SHOWN))
+        table.add_row(*(_short(row[name], name) for name in shown))
     return table
 
 
@@ -247,7 +248,7 @@ def _sortable(text: str) -> tuple[int, float, str]:
 def _short(text: str, name: str) -> str:
     if name in ("unit", "formula", "label"):
         return text or "-"
-    return f"{float(text):.{3 if name == 'p_value' else 4}f}" if text else "-"
+    return f"{float(text):.{3 if name.startswith('p_') else 4}f}" if text else "-"
 
 
 def read_units(run: Path) -> list[dict[str, str]]:

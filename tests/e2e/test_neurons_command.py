@@ -204,8 +204,11 @@ def test_several_layers_are_read_in_one_pass(run, net, scenes, tmp_path, monkeyp
 def test_several_layers_interrupted_and_in_two_processes(run, net, scenes, tmp_path, monkeypatch):
     import explain.neurons.evidence.chance as chance
 
-    command = arguments(net, scenes, "--layer", "0", "--layer", "1", "--out")
-    assert run(*command, tmp_path / "whole")[0] == 0
+    command = arguments(net, scenes, "--layer", "0", "--layer", "1", "--untrained", "--upsampling", "pil", "--out")
+    code, text, err = run(*command, tmp_path / "whole")
+    assert code == 0, err
+    assert text.count("of the units lie above the untrained network's (p <= 0.05; random (seed 0))") == 2
+    assert all(1 / 9 <= float(row["p_untrained"]) <= 1 for row in table(tmp_path / "whole" / "0"))
     original, calls = chance._null, []
 
     def null(*given, **options):
