@@ -191,7 +191,9 @@ def test_several_layers_are_read_in_one_pass(run, net, scenes, tmp_path, monkeyp
     assert rows["0"]["mean_iou"] != rows["0-rotated-1"]["mean_iou"]
     formula = table(tmp_path / "all" / "1")[0]["formula"]
     assert run("ask", tmp_path / "all" / "1", formula)[0] == 0
-    assert run("report", tmp_path / "all" / "1")[0] == 0
+    code, text, err = run("report", tmp_path / "all")
+    assert code == 0, err
+    assert text.split() == [str(tmp_path / "all" / name / "report.html") for name in rows]
     code, text, _ = run(*command, "--resume")
     assert code == 0
     assert "is complete already" in text
