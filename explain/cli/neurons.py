@@ -186,9 +186,11 @@ def print_run(console: Console, run: Any) -> None:
             f" their length"
         )
     if "share_above_untrained" in facts:
+        modules = run.untrained["modules_reset"]
+        reset = f", {modules} modules reset" if modules is not None else ""
         console.print(
             f"{100 * facts['share_above_untrained']:.0f} % of the units lie above the untrained network's"
-            f" (p <= {ALPHA:g}; {run.untrained['source']})"
+            f" (p <= {ALPHA:g}; {run.untrained['source']}{reset})"
         )
         if run.untrained["buffers_kept"]:
             kept = ", ".join(run.untrained["buffers_kept"])

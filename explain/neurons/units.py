@@ -224,7 +224,7 @@ def stream_maps(
     One float32 ``(b, u, h, w)`` per layer, on the model's device.
     """
     batches = stream(probe.images, subject.transform, batch_size=batch_size, workers=workers, start=start, stop=stop)
-    names = list(dict.fromkeys(layer.layer for layer in layers))  # one layer may be read in several bases
+    names = [layer.layer for layer in layers]
     for indices, tensor in batches:
         with eval_mode(subject.model), torch.no_grad(), Tap(subject.model, names) as tap:
             with naming_errors(tensor):

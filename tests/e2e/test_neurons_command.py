@@ -209,7 +209,9 @@ def test_several_layers_interrupted_and_in_two_processes(run, net, scenes, tmp_p
     command = arguments(net, scenes, "--layer", "0", "--layer", "1", "--untrained", "--upsampling", "pil", "--out")
     code, text, err = run(*command, tmp_path / "whole")
     assert code == 0, err
-    assert text.count("of the units lie above the untrained network's (p <= 0.05; random (seed 0))") == 2
+    assert (
+        text.count("of the units lie above the untrained network's (p <= 0.05; random (seed 0), 2 modules reset)") == 2
+    )
     assert all(1 / 9 <= float(row["p_untrained"]) <= 1 for row in table(tmp_path / "whole" / "0"))
     original, calls = chance._null, []
 
@@ -219,11 +221,10 @@ def test_several_layers_interrupted_and_in_two_processes(run, net, scenes, tmp_p
             raise KeyboardInterrupt
         return original(*given, **options)
 
-    monkeypatch.setattr("explain.runs.Checkpoint.due", lambda self, name: self.folder is not None)
     monkeypatch.setattr(chance, "_null", null)
     assert run(*command, tmp_path / "cut")[0] == 130
     assert run(*command, tmp_path / "cut", "--resume")[0] == 0
-    assert len(calls) == 8 + 3 + 6  # neither the first layer's nor those saved are done again
+    assert len(calls) == 8 + 3 + 8  # nothing of the first layer is done again, though nothing was due to be saved
     double = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29584", "-m",
               "explain", *map(str, command), str(tmp_path / "two")]  # fmt: skip
     subprocess.run(double, check=True, capture_output=True)
@@ -264,9 +265,10 @@ def test_several_weights_and_seeds(run, net, scenes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(collect, "stream_maps", maps)
     assert run(*command)[0] == 130
-    code, _, err = run(*command, "--resume")
+    code, text, err = run(*command, "--resume")
     assert code == 0, err
-    assert len(calls) == 3 + 2 + 2 + 3 + 3  # the first network is finished, of the second one batch
+    assert text.count(" units of 1 on 12 images") == 3  # the first network is finished
+    assert len(calls) == 3 + 2 + 2 + 3 + 3  # of the second one one batch is done
     rows = layer_rows(tmp_path / "all")
     assert [(name, row["weights"], row["seed"]) for name, row in rows.items()] == [
         ("DEFAULT", "DEFAULT", "6"),
