@@ -19,6 +19,7 @@ _HOMES = {
     "attribute": "explain.saliency.attribute",
     "cam": "explain.saliency.cam",
     "dissect": "explain.neurons.dissect",
+    "dissect_layers": "explain.neurons.dissect",
     "evaluate_localization": "explain.localization",
     "faithfulness": "explain.saliency.faithfulness",
     "features": "explain.localization.discovery",
@@ -39,6 +40,7 @@ __all__ = [
     "attribute",
     "cam",
     "dissect",
+    "dissect_layers",
     "evaluate_localization",
     "faithfulness",
     "features",
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from explain.localization import evaluate_localization, locate
     from explain.localization.discovery import features
     from explain.nets import Subject, load
-    from explain.neurons.dissect import dissect
+    from explain.neurons.dissect import dissect, dissect_layers
     from explain.report import render
     from explain.saliency import watch
     from explain.saliency.attribute import attribute

@@ -84,6 +84,10 @@ class Checkpoint:
         """Note that ``name`` was saved now, in pieces of other names."""
         self._last[name] = time.monotonic()
 
+    def part(self, name: str) -> Checkpoint:
+        """Return the checkpoint of one part of the job, whose names do not meet those of the others."""
+        return Checkpoint(None if self.folder is None else self.folder / name, self.seconds)
+
     def names(self, prefix: str) -> list[str]:
         """Return the names that begin so and that arrays were saved under, sorted."""
         if self.folder is None or not self.folder.is_dir():

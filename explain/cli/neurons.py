@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from explain.cli import options as opt
 from explain.cli.folders import shared_folder
+from explain.cli.neuron_runs import described, layers_table, open_variants, told, write_runs
 from explain.cli.progress import progress_bars, wide_console
 from explain.errors import InputError, near
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from explain.neurons.finding import How
     from explain.neurons.relatedness import Relatedness
     from explain.neurons.search import Compat
+    from explain.neurons.settings import QuantileAt
+    from explain.neurons.upsampling import Upsampling
     from explain.types import ProbeSet
 
 __all__ = ["neurons", "print_run", "read_units", "unit_table"]
@@ -29,15 +33,21 @@ __all__ = ["neurons", "print_run", "read_units", "unit_table"]
 def neurons(
     model: opt.Model,
     data: Annotated[list[str], typer.Option(help="probe folder, or a known name such as scenes; several are united")],
-    layer: Annotated[str | None, typer.Option(help="layer by name; the last map by default")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="layer by name, the last map by default; repeatable")] = None,
     length: Annotated[int, typer.Option(min=1, help="concepts per formula at most; 1: network dissection")] = 3,
     beam: Annotated[int, typer.Option(min=1, help="formulas kept per round")] = 5,
     quantile: Annotated[float, typer.Option(help="share of positions where a unit is active")] = 0.005,
+    quantile_at: Annotated[str, typer.Option(help="the quantile's values: lowres maps, or upsampled ones")] = "lowres",
     resolution: Annotated[int, typer.Option(min=1, help="side in pixels at which units and labels are compared")] = 112,
+    upsampling: Annotated[str, typer.Option(help="bilinear, nearest, pil or receptive-field")] = "bilinear",
     min_pixels: Annotated[int, typer.Option(min=0, help="leave out concepts with fewer pixels")] = 0,
     concepts: Annotated[list[str] | None, typer.Option(help="made from pixels: color, position, brightness")] = None,
     units: Annotated[str | None, typer.Option(help="units as FIRST:LAST or a,b,c")] = None,
-    search: Annotated[str, typer.Option(help="beam, optimal (with a proof or a bound), or auto")] = "auto",
+    directions: Annotated[Path | None, typer.Option(help=".npz or .pt: matrix (units, channels), bias, relu")] = None,
+    rotate: Annotated[
+        list[float] | None, typer.Option(help="power 0 … 1 of a random rotation: that basis as well; repeatable")
+    ] = None,
+    search: Annotated[str, typer.Option(help="beam, optimal (with proof up to 3 concepts), or auto")] = "auto",
     penalty: Annotated[float, typer.Option(help="factor of the score for each further concept")] = 1.0,
     limit_concepts: Annotated[int | None, typer.Option(min=1, help="extend formulas by the best so many only")] = None,
     or_not: Annotated[bool, typer.Option("--or-not", help="also try OR NOT")] = False,
@@ -51,6 +61,7 @@ def neurons(
     split_column: Annotated[str | None, typer.Option(help="column that says which images to search on (train)")] = None,
     shuffles: Annotated[int, typer.Option(min=0, help="searches over shuffled images per unit, for p-values")] = 999,
     draws: Annotated[int, typer.Option(min=0, help="resamplings of the images, for intervals")] = 1000,
+    untrained: Annotated[bool, typer.Option("--untrained", help="compare with the network's untrained units")] = False,
     iou: Annotated[
         str, typer.Option(help="pixels that single concepts are scored on: all, annotated, netdissect-lite")
     ] = "all",
@@ -67,7 +78,9 @@ def neurons(
     sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     out: opt.Out = Path("runs/neurons"),
-    weights: opt.Weights = "DEFAULT",
+    weights: Annotated[
+        list[str] | None, typer.Option(help="DEFAULT, none (random, by --seed) or a file; several are compared")
+    ] = None,
     transform: opt.Transform = None,
     class_names: opt.ClassNames = None,
     input_size: opt.InputSize = None,
@@ -76,35 +89,35 @@ def neurons(
     device: opt.Device = "auto",
     batch_size: opt.BatchSize = 32,
     workers: opt.Workers = 0,
-    seed: opt.Seed = 0,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, max=2**63 - 1, help="of everything random; several: of random weights")
+    ] = None,
     limit: opt.Limit = None,
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Explain every unit of a layer by a logical formula of concepts (network dissection and beyond)."""
     from explain.distributed import world
-    from explain.neurons.anytime import Limits
-    from explain.neurons.dissect import dissect
-    from explain.neurons.saving import write_run
-    from explain.neurons.thresholds import rank
-    from explain.report import render
+    from explain.neurons._preparing import prepare
+    from explain.neurons.directions import load_directions
+    from explain.neurons.dissection import Detecting
+    from explain.neurons.evidence.gathering import Asked
+    from explain.neurons.finding import Finder
+    from explain.neurons.settings import Settings
 
-    rank(quantile, 1)  # refuses what is no share, before anything is written
-    Limits(time_per_unit, stop_gap)
-    check_column(sort)
-    with progress_bars() as progress:
-        for one in data:
-            opt.prepare_scenes(one, progress)
-    probe = opened(data, concepts or [])
-    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
-    settings = {
-        "layer": layer,
+    options = {
+        "layer": layer[0] if layer and len(layer) == 1 else layer or None,
+        "weights": weights[0] if weights and len(weights) == 1 else weights or "DEFAULT",
+        "seed": seed[0] if seed and len(seed) == 1 else seed or 0,
         "length": length,
         "beam": beam,
         "quantile": quantile,
+        "quantile_at": quantile_at,
         "resolution": resolution,
+        "upsampling": upsampling,
         "min_pixels": min_pixels,
         "units": units,
+        "rotate": rotate or [],
         "search": search,
         "penalty": penalty,
         "limit_concepts": limit_concepts,
@@ -120,59 +133,70 @@ def neurons(
         "threshold_iou": threshold_iou,
         "related_by": str(related_by) if related_by is not None else None,
         "related_at": related_at,
+        "untrained": untrained,
         "limit": limit,
         "batch_size": batch_size,
-        "seed": seed,
     }
-    config = {"model": subject.describe(), "data": probe.hash, **settings}
+    seeds = seed or [0]
+    settings = Settings(
+        Finder(
+            length,
+            beam,
+            cast("How", search),
+            penalty,
+            limit_concepts,
+            min_pixels,
+            or_not,
+            cast("Compat", compat),
+            time_per_unit,
+            stop_gap,
+        ),
+        Asked(held_out, split_column, shuffles, draws, seeds[0]),
+        quantile,
+        cast("QuantileAt", quantile_at),
+        (resolution, resolution),
+        cast("Upsampling", upsampling),
+        opt.parse_range(units),
+        load_directions(directions) if directions is not None else None,
+        batch_size=batch_size,
+        workers=workers,
+        detecting=Detecting(cast("IouRule", iou), threshold_iou),
+        related_by=related_by,
+        related_at=related_at,
+        cells_cache=cells_cache,
+    )
+    check_column(sort, ("p_untrained",) if untrained else ())
+    with progress_bars() as progress:
+        for one in data:
+            opt.prepare_scenes(one, progress)
+    probe = opened(data, concepts or [])
+    given = opt.ModelOptions(model, "DEFAULT", transform, class_names, input_size, mean, std, device)
+    variants = open_variants(given, weights or ["DEFAULT"], seeds, settings, untrained=untrained)
+    ready = [
+        prepare(one.subject, layer or None, probe, one.settings, rotate=rotate or (), limit=limit) for one in variants
+    ]
+    config = {"model": described(variants), "data": probe.hash, "directions": told(settings.directions), **options}
     console = wide_console()
     with world() as processes:
         with shared_folder(out, config, processes, overwrite=overwrite, resume=resume) as folder:
             if not folder.done:
-                with progress_bars() as progress:
-                    run = dissect(
-                        subject,
-                        layer,
-                        probe,
-                        length=length,
-                        search=cast("How", search),
-                        beam=beam,
-                        penalty=penalty,
-                        limit_concepts=limit_concepts,
-                        or_not=or_not,
-                        compat=cast("Compat", compat),
-                        time_per_unit=time_per_unit,
-                        stop_gap=stop_gap,
-                        held_out=held_out,
-                        split_column=split_column,
-                        shuffles=shuffles,
-                        draws=draws,
-                        iou=cast("IouRule", iou),
-                        threshold_iou=threshold_iou,
-                        related_by=related_by,
-                        related_at=related_at,
-                        seed=seed,
-                        quantile=quantile,
-                        resolution=(resolution, resolution),
-                        min_pixels=min_pixels,
-                        units=opt.parse_range(units),
-                        batch_size=batch_size,
-                        workers=workers,
-                        limit=limit,
-                        cells_cache=cells_cache,
-                        checkpoint=folder.checkpoint,
-                        world=processes,
-                        progress=progress if processes.first else None,
-                    )
-                if processes.first:
-                    write_run(run, folder.path, config=config)
-                    render(folder.path)
-                    print_run(console, run)
+                write_runs(folder, variants, ready, config, processes, lambda run: print_run(console, run))
             elif processes.first:
                 console.print(f"{out} is complete already")
         if processes.first:
-            console.print(unit_table(read_units(out), sort, show))
-            console.print(f"all units: {out / 'units.csv'}; report: {out / 'report.html'}")
+            print_tables(console, out, sort, show)
+
+
+def print_tables(console: Console, out: Path, sort: str, show: int) -> None:
+    """Print the units of a run, or the table of several runs."""
+    from explain.neurons.several import read_layers
+
+    if (out / "layers.csv").is_file():
+        console.print(layers_table(read_layers(out)))
+        console.print(f"all runs: {out / 'layers.csv'}; each has a folder of its own in {out}")
+        return
+    console.print(unit_table(read_units(out), sort, show))
+    console.print(f"all units: {out / 'units.csv'}; report: {out / 'report.html'}")
 
 
 def opened(data: list[str], concepts: list[str]) -> ProbeSet:
@@ -189,8 +213,9 @@ def print_run(console: Console, run: Any) -> None:
     from explain.neurons.results import ALPHA
 
     facts = run.summary()
+    layer = f"{run.layer}, {run.basis}," if run.basis else run.layer
     console.print(
-        f"{facts['units']} units of {run.layer} on {len(run.probe)} images of {run.probe.name}"
+        f"{facts['units']} units of {layer} on {len(run.probe)} images of {run.probe.name}"
         f" ({run.index.cells.total} pixels, {len(run.index.cells)} cells, {run.passes} pass(es)):"
         f" {facts['firing']} fire, {facts['interpretable']} detect a concept (IoU > {facts['threshold_iou']:g}"
         f"{RULE_WORDS[facts['iou_rule']]}), {facts['unique_concepts']} different ones;"
@@ -204,6 +229,16 @@ def print_run(console: Console, run: Any) -> None:
             f" p-values in steps of 1/{run.asked.shuffles + 1}); {facts['certified']} formulas are proven the best of"
             f" their length"
         )
+    if "share_above_untrained" in facts:
+        modules = run.untrained["modules_reset"]
+        reset = f", {modules} modules reset" if modules is not None else ""
+        console.print(
+            f"{100 * facts['share_above_untrained']:.0f} % of the units lie above the untrained network's"
+            f" (p <= {ALPHA:g}; {run.untrained['source']}{reset})"
+        )
+        if run.untrained["buffers_kept"]:
+            kept = ", ".join(run.untrained["buffers_kept"])
+            console.print(f"warning: the untrained network keeps these buffers: {kept}", style="yellow")
     if facts["stopped"]:
         console.print(
             f"the search of {facts['stopped']} units was stopped by its limits: their formulas may not be the best, and"
@@ -270,22 +305,23 @@ SHOWN = {
 
 def unit_table(rows: list[dict[str, str]], sort: str = "-iou", count: int = 20) -> Table:
     """Return rows of ``units.csv`` as a table, sorted by a column (``-NAME``: falling)."""
-    falling, column = sort.startswith("-"), check_column(sort)
+    falling, column = sort.startswith("-"), check_column(sort, list(rows[0]) if rows else ())
     ordered = sorted(rows, key=lambda row: int(row["unit"]))
     ordered.sort(key=lambda row: _sortable(row[column]), reverse=falling)
-    table = Table(*SHOWN.values(), title=f"{min(count, len(rows))} of {len(rows)} units, by {column}")
+    shown = SHOWN | ({"p_untrained": "p untrained"} if rows and "p_untrained" in rows[0] else {})
+    table = Table(*shown.values(), title=f"{min(count, len(rows))} of {len(rows)} units, by {column}")
     for row in ordered[:count]:
-        table.add_row(*(_short(row[name], name) for name in SHOWN))
+        table.add_row(*(_short(row[name], name) for name in shown))
     return table
 
 
-def check_column(sort: str) -> str:
+def check_column(sort: str, more: Sequence[str] = ()) -> str:
     """Return the column of ``units.csv`` that ``--sort`` names; `InputError` where there is none."""
     from explain.neurons.saving import COLUMNS
 
-    column = sort.removeprefix("-")
-    if column not in COLUMNS:
-        raise InputError(f"no column {column!r} to sort by{near(column, COLUMNS)}: {', '.join(COLUMNS)}")
+    column, known = sort.removeprefix("-"), (*COLUMNS, *more)
+    if column not in known:
+        raise InputError(f"no column {column!r} to sort by{near(column, known)}: {', '.join(known)}")
     return column
 
 
@@ -299,7 +335,7 @@ def _sortable(text: str) -> tuple[int, float, str]:
 def _short(text: str, name: str) -> str:
     if name in ("unit", "formula", "label"):
         return text or "-"
-    return f"{float(text):.{3 if name == 'p_value' else 4}f}" if text else "-"
+    return f"{float(text):.{3 if name.startswith('p_') else 4}f}" if text else "-"
 
 
 def read_units(run: Path) -> list[dict[str, str]]:

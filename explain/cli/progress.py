@@ -27,13 +27,13 @@ NAMES = {
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Give ``progress(stage, done, total)`` a bar per stage."""
+def progress_bars(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Give ``progress(stage, done, total)`` a bar per stage; none where ``quiet``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
         tasks: dict[str, object] = {}
 
         def update(stage: str, done: int, total: int) -> None:

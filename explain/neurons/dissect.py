@@ -6,41 +6,35 @@ formulas of several concepts. IoU is over all counted pixels of the probe set; p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from explain.data import as_probe
 from explain.distributed import ALONE, World
-from explain.errors import DataError, InputError
-from explain.nets.inputs import stream
-from explain.nets.subject import Subject, as_subject
-from explain.nets.trace import trace
-from explain.neurons.collect import Job, Progress, collect_units, refuse_infinite, top_examples
-from explain.neurons.counts import UnitCounts, stack_counts
-from explain.neurons.dissection import INTERPRETABLE, Detecting, UnitTable, unit_tables
+from explain.nets.subject import Subject
+from explain.neurons._explaining import explanation, search_rival, search_units
+from explain.neurons._preparing import Prepared, open_cells, prepare
+from explain.neurons.cells import CellIndex
+from explain.neurons.collect import Collected, Job, Progress, collect_units, refuse_infinite, top_examples
+from explain.neurons.counts import stack_counts
+from explain.neurons.dissection import INTERPRETABLE, Detecting
 from explain.neurons.domains import IouRule
-from explain.neurons.evidence.gathering import Asked, Evidence, gather, held_out_images, with_q_values
-from explain.neurons.evidence.parts import Measured, count_images, image_pixels
-from explain.neurons.finding import Finder, How, chosen_search, concepts_where_firing, find
-from explain.neurons.firing import count_firing
-from explain.neurons.formula import leaves
-from explain.neurons.indexing import open_index
-from explain.neurons.kinds import kind_of
-from explain.neurons.relatedness import Relatedness, relatedness
-from explain.neurons.results import NeuronRun, UnitExplanation, Units, labelled
-from explain.neurons.search import Compat, SearchResult, ceiling
-from explain.neurons.units import UnitLayer, find_layers
+from explain.neurons.evidence.gathering import Asked, with_q_values, with_untrained
+from explain.neurons.evidence.parts import Measured, image_pixels
+from explain.neurons.finding import Finder, How, chosen_search
+from explain.neurons.indexing import OpenedIndex
+from explain.neurons.results import NeuronRun, Units, labelled
+from explain.neurons.search import Compat
+from explain.neurons.settings import QuantileAt, Settings
+from explain.neurons.units import Directions
+from explain.neurons.upsampling import Axes, Upsampling
 from explain.runs import Checkpoint
-from explain.types import ProbeSet
 
-__all__ = ["dissect"]
+__all__ = ["dissect", "dissect_layers", "explain_layers"]
 
 
 def dissect(
@@ -71,6 +65,10 @@ def dissect(
     related_by: str | Path | None = None,
     related_at: float | None = None,
     units: Sequence[int] | range | None = None,
+    directions: Directions | None = None,
+    quantile_at: QuantileAt = "lowres",
+    upsampling: Upsampling = "bilinear",
+    untrained: bool | nn.Module | Subject = False,
     examples: int = 4,
     batch_size: int = 32,
     workers: int = 0,
@@ -92,12 +90,17 @@ def dissect(
     length
         Concepts per formula at most; 1 is network dissection.
     search
-        ``"beam"``; ``"optimal"``, with a proof up to three concepts and a bound for more; ``"auto"``: optimal up to
-        three concepts where that takes less than a minute, else beam. Each unit says which found its formula.
+        ``"beam"``; ``"optimal"``, with a proof up to three concepts; ``"auto"``: optimal up to three concepts where
+        that takes less than a minute, else beam. Each unit says which found its formula.
     quantile
-        A unit is active above the (k+1)-th largest of its n low-resolution values, ``k = ceil(quantile * n)``.
+        A unit is active above the (k+1)-th largest of its n values, ``k = ceil(quantile * n)``.
+    quantile_at
+        ``"lowres"``: the n values of its maps; ``"upsampled"``: those of the upsampled maps, as Bau's later code takes
+        them.
     resolution
-        Pixels at which units and labels are compared: maps bilinear, labels nearest.
+        Pixels at which units and labels are compared; labels by nearest neighbour.
+    upsampling
+        How maps are brought there: see `explain.neurons.upsampling`.
     min_pixels
         Concepts with fewer pixels are left out of formulas.
     penalty, limit_concepts, or_not, compat
@@ -125,6 +128,11 @@ def dissect(
         cosine or the edges up to which they are; see `explain.neurons.relatedness`. By category where None.
     units
         Channel numbers; all where None.
+    directions
+        Explain directions in the layer in place of its channels: linear probes, latents, a rotated basis.
+    untrained
+        Compare each unit with all units of the same layer of an untrained network: a copy of this one, initialised anew
+        by ``seed`` (see `explain.nets.untrained`), or a network of the same architecture.
     examples
         Images kept per unit.
     keep_bytes
@@ -137,54 +145,153 @@ def dissect(
     ModelError, InputError, DataError
         Unknown layers, options out of range, probe sets that do not fit.
     """
-    finder = Finder(length, beam, search, penalty, limit_concepts, min_pixels, or_not, compat, time_per_unit, stop_gap)
-    asked = Asked(held_out, split_column, shuffles, draws, seed)
-    detecting = Detecting(iou, threshold_iou)
-    if batch_size < 1:
-        raise InputError(f"batch_size={batch_size}: give at least 1")
-    subject = _squashing(as_subject(model), probe_set := _opened(probe, limit))
-    if device is not None:
-        subject.to(device)
-    held = held_out_images(asked, probe_set)  # before the passes, as it may be refused
-    related = relatedness(related_by, probe_set.concepts, related_at)
-    tell = progress or (lambda stage, done, total: None)
-    unit_layer, before = _layer(subject, probe_set, layer, units)
-    layer, chosen, grid = unit_layer.layer, unit_layer.units, unit_layer.grid
-    opened = open_index(probe_set, resolution, cache=cells_cache, world=world, progress=tell)
-    index = opened.index
-    job = Job(
-        subject,
-        probe_set,
-        (unit_layer,),
+    settings = Settings(
+        Finder(length, beam, search, penalty, limit_concepts, min_pixels, or_not, compat, time_per_unit, stop_gap),
+        Asked(held_out, split_column, shuffles, draws, seed),
         quantile,
+        quantile_at,
+        resolution,
+        upsampling,
+        units,
+        directions,
+        untrained,
+        examples,
         batch_size,
         workers,
         keep_bytes,
-        checkpoint=checkpoint or Checkpoint(),
-        progress=tell,
+        Detecting(iou, threshold_iou),
+        related_by,
+        related_at,
+        cells_cache,
     )
-    (collected,) = collect_units(job, world)
-    refuse_infinite(collected)
-    best = top_examples(collected, examples)
-    # By all units of the layer, so that runs over some of them choose alike.
-    finder = replace(finder, search=chosen_search(finder, len(index.cells.concepts), unit_layer.total))
-    own = world.share(len(chosen), 1)
-    measured = Measured(
-        index, collected.firing.select(own), collected.thresholds[own.start : own.stop], image_pixels(index)
+    (run,) = dissect_layers(
+        model,
+        None if layer is None else [layer],
+        probe,
+        settings,
+        device=device,
+        limit=limit,
+        checkpoint=checkpoint,
+        world=world,
+        progress=progress,
     )
-    parts = world.gather(
-        _search_units(
-            measured, finder, asked, detecting, held, chosen[own.start : own.stop], subject, checkpoint, world, tell
+    return run
+
+
+def dissect_layers(
+    model: nn.Module | Subject | str,
+    layers: Sequence[str] | None,
+    probe: Any = "scenes",
+    settings: Settings | None = None,
+    *,
+    rotate: Sequence[float] = (),
+    device: str | torch.device | None = None,
+    limit: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    world: World = ALONE,
+    progress: Progress | None = None,
+) -> tuple[NeuronRun, ...]:
+    """Explain the units of several layers, whose maps come from the same forward passes.
+
+    Each run is the one that `dissect` makes of its layer with the same settings.
+
+    Parameters
+    ----------
+    layers
+        Names, as in `dissect`; the last map alone where None.
+    settings
+        What is asked of every layer: ``Settings(Finder(length=1), quantile=0.01)``.
+    rotate
+        Powers of one random rotation (drawn by the seed) of each layer's channels, 0 to 1: each layer is explained in
+        its natural basis and in these as well. See `explain.neurons.directions`.
+
+    Returns
+    -------
+    tuple
+        A run per layer and basis: of each layer the natural basis, then the rotated ones in the order given.
+
+    Raises
+    ------
+    ModelError, InputError, DataError
+        Unknown layers, options out of range, probe sets that do not fit.
+    """
+    prepared = prepare(model, layers, probe, settings or Settings(), rotate=rotate, device=device, limit=limit)
+    tell = progress or (lambda stage, done, total: None)
+    cells = open_cells(prepared, world, tell)
+    return tuple(explain_layers(prepared, cells, checkpoint=checkpoint or Checkpoint(), world=world, progress=tell))
+
+
+def explain_layers(
+    prepared: Prepared, cells: OpenedIndex, *, checkpoint: Checkpoint, world: World, progress: Progress
+) -> Iterator[NeuronRun]:
+    """Run the passes over all layers, then yield the runs one by one."""
+    settings = prepared.settings
+    upsampled = settings.quantile_at == "upsampled"
+    job = Job(
+        prepared.subject,
+        prepared.probe,
+        prepared.layers,
+        settings.quantile,
+        settings.batch_size,
+        settings.workers,
+        settings.keep_bytes,
+        axes=tuple(prepared.axes) if upsampled else (),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    collected = collect_units(job, world)
+    rivals: tuple[Collected | None, ...] = (None,) * len(collected)
+    if prepared.rival is not None:
+        other = checkpoint.part("untrained")
+        rivals = collect_units(
+            replace(job, subject=prepared.rival, layers=prepared.rival_layers, checkpoint=other), world
         )
-    )
+    for one in (*collected, *rivals):
+        if one is not None:
+            refuse_infinite(one)
+    for place, (one, rival) in enumerate(zip(collected, rivals, strict=True)):
+        part = checkpoint.part(f"layer{place}")
+        yield _explain_layer(prepared, place, cells, one, rival, part, world, progress)
+
+
+def _measured(collected: Collected, index: CellIndex, axes: Axes, world: World) -> tuple[Measured, range]:
+    """Return this process's share of a layer's units, and which they are."""
+    own = world.share(len(collected.layer.units), 1)
+    thresholds = collected.thresholds[own.start : own.stop]
+    return Measured(index, collected.firing.select(own), thresholds, image_pixels(index), axes), own
+
+
+def _explain_layer(
+    prepared: Prepared,
+    place: int,
+    cells: OpenedIndex,
+    collected: Collected,
+    rival: Collected | None,
+    checkpoint: Checkpoint,
+    world: World,
+    tell: Progress,
+) -> NeuronRun:
+    settings, layer, axes = prepared.settings, prepared.layers[place], prepared.axes[place]
+    index = cells.index
+    # By all units of the layer, so that runs over some of them choose alike.
+    search = chosen_search(settings.finder, len(index.cells.concepts), layer.total)
+    finder = replace(settings.finder, search=search)
+    measured, own = _measured(collected, index, axes, world)
+    numbers = layer.units[own.start : own.stop]
+    parts = world.gather(search_units(measured, finder, prepared, numbers, checkpoint, world, tell))
+    found = [row for part in parts for row in part.found]
     evidence = with_q_values([row for part in parts for row in part.evidence])
-    counts = stack_counts([part.counts for part in parts])
+    if rival is not None:
+        null = world.gather(search_rival(_measured(rival, index, axes, world)[0], finder, prepared, tell))
+        evidence = with_untrained(evidence, [row.iou for row in found], [iou for part in null for iou in part])
     categories = {concept.name: concept.category for concept in index.cells.concepts}
     explained = tuple(
-        labelled(_explanation(unit, result, threshold, limit_, categories, row, related), table, detecting)
-        for unit, result, threshold, limit_, row, table in zip(
-            chosen.tolist(),
-            (row for part in parts for row in part.found),
+        labelled(
+            explanation(unit, result, threshold, limit, categories, row, prepared.related), table, settings.detecting
+        )
+        for unit, result, threshold, limit, row, table in zip(
+            layer.units.tolist(),
+            found,
             collected.thresholds.tolist(),
             (row for part in parts for row in part.ceilings),
             evidence,
@@ -194,177 +301,31 @@ def dissect(
     )
     return NeuronRun(
         units=Units(explained),
-        subject=subject,
-        probe=probe_set,
-        layer=layer,
-        grid=grid,
-        resolution=resolution,
-        quantile=quantile,
+        subject=prepared.subject,
+        probe=prepared.probe,
+        layer=layer.layer,
+        grid=layer.grid,
+        resolution=settings.resolution,
+        quantile=settings.quantile,
+        quantile_at=settings.quantile_at,
+        upsampling=settings.upsampling,
+        axes=axes,
+        directions=prepared.bases[place],
+        untrained=prepared.rival_facts,
         k=collected.k,
-        length=length,
-        beam=beam,
+        length=finder.length,
+        beam=finder.beam,
         search=finder.search,
-        min_pixels=min_pixels,
-        finder=finder,
-        asked=asked,
-        detecting=detecting,
-        related=related,
-        passes=collected.passes,
-        before=before,
-        index=index,
-        cells_file=opened.file,
-        cells_reused=opened.reused,
-        counts=counts,
-        examples=best,
-    )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What one process found of its units."""
-
-    found: list[SearchResult]
-    ceilings: list[float]
-    evidence: tuple[Evidence, ...]
-    tables: tuple[UnitTable, ...]
-    counts: UnitCounts
-    """Of all images."""
-
-
-def _search_units(
-    measured: Measured,
-    finder: Finder,
-    asked: Asked,
-    detecting: Detecting,
-    held: NDArray[np.bool_] | None,
-    numbers: NDArray[np.int64],
-    subject: Subject,
-    checkpoint: Checkpoint | None,
-    world: World,
-    tell: Progress,
-) -> _Part:
-    counts = count_firing(
-        measured.firing,
-        measured.thresholds,
-        measured.index,
-        units=measured.units,
-        device=subject.device,
-        progress=lambda done, total: tell("counts", done, total),
-    )
-    cells, searched = (measured.index.cells, counts) if held is None else count_images(measured, ~held)
-    tell("search", 0, len(numbers))
-    allowed = None
-    if finder.compat is not None:
-        allowed = concepts_where_firing(measured.index, measured.firing, measured.units)
-    found = find(
-        finder,
-        cells,
-        searched,
-        allowed=allowed,
-        device=subject.device,
-        progress=lambda done, total: tell("search", done, total),
-    )
-    tables = unit_tables(
-        measured,
-        cells,
-        searched,
-        found,
-        detecting,
-        images=None if held is None else ~held,
         min_pixels=finder.min_pixels,
-        device=subject.device,
-        progress=tell,
-    )
-    evidence = gather(
-        measured,
-        cells,
-        searched,
-        found,
-        finder,
-        asked,
-        held_out=held,
-        numbers=numbers,
-        checkpoint=checkpoint,
-        world=world,
-        progress=tell,
-    )
-    return _Part(found, ceiling(cells, searched).tolist(), evidence, tables, counts)
-
-
-def _opened(probe: Any, limit: int | None) -> ProbeSet:
-    found = as_probe(probe)
-    if len(found) == 0:
-        raise DataError(f"{found.name} holds no images")
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit}: give at least 1 image")
-    return found if limit is None else found.first(limit)
-
-
-def _squashing(subject: Subject, probe: ProbeSet) -> Subject:
-    """Return the subject with a transform that shows the whole image, as the labels do."""
-    if isinstance(probe.images[0], torch.Tensor):
-        return subject
-    if subject.transform is None:
-        raise InputError(
-            f"{probe.name} holds pictures and the model has no transform: use explain.load(model, transform=...)"
-        )
-    known = subject.preprocess
-    if known is None:
-        raise InputError(
-            "the geometry of the subject's transform is unknown, so labels cannot be laid over its maps:"
-            " use explain.nets.Preprocess, or torchvision's Resize, ToTensor, Normalize"
-        )
-    return replace(subject, transform=replace(known, crop_from=None))
-
-
-def _layer(
-    subject: Subject, probe: ProbeSet, layer: str | None, units: Sequence[int] | range | None
-) -> tuple[UnitLayer, str | None]:
-    """Return the units from the first image, and the layer before their activation if it is known."""
-    _, first = next(stream(probe.images[:1], subject.transform, batch_size=1))
-    first = subject.placed(first)
-    before = None
-    if layer is None:
-        traced = trace(subject.model, first)
-        _, channels, height, width = traced.map.shape
-        alike = [name for name, shape in traced.candidates if shape == (channels, height, width)]
-        others = [name for name in alike if name not in traced.owners]
-        layer, before = traced.layer, others[-1] if others else None
-    (found,) = find_layers(subject, first, [layer], units=units)
-    return found, before
-
-
-def _explanation(
-    unit: int,
-    result: SearchResult,
-    threshold: float,
-    limit: float,
-    categories: dict[str, str],
-    evidence: Evidence,
-    related: Relatedness | None,
-) -> UnitExplanation:
-    label = str(result.by_length[0].formula) if result.by_length else None
-    named = {categories[leaf] for leaf in leaves(result.formula)} if result.formula is not None else set()
-    single = next(iter(leaves(result.by_length[0].formula))) if result.by_length else ""
-    return UnitExplanation(
-        unit=unit,
-        formula=str(result.formula) if result.formula is not None else None,
-        iou=result.iou,
-        length=result.length,
-        category=named.pop() if len(named) == 1 else ("mixed" if named else ""),
-        threshold=threshold,
-        active=result.active,
-        precision=result.intersection / result.pixels if result.pixels else 0.0,
-        recall=result.intersection / result.active if result.active else 0.0,
-        ceiling=limit,
-        search=result.search,
-        bound=result.bound,
-        stopped=result.stopped,
-        kind=kind_of(result.formula, categories, related.near if related is not None else None),
-        label=single if label is not None else None,
-        score=result.by_length[0].iou if result.by_length else 0.0,
-        label_category=categories.get(single, ""),
-        best_by_length=tuple((most, str(row.formula), row.iou) for most, row in enumerate(result.by_length, 1)),
-        runners_up=tuple((str(row.formula), row.iou, row.length) for row in result.beam[1:]),
-        evidence=evidence,
+        finder=finder,
+        asked=settings.asked,
+        detecting=settings.detecting,
+        related=prepared.related,
+        passes=collected.passes,
+        before=prepared.before,
+        index=index,
+        cells_file=cells.file,
+        cells_reused=cells.reused,
+        counts=stack_counts([part.counts for part in parts]),
+        examples=top_examples(collected, settings.examples),
     )

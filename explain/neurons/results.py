@@ -21,6 +21,9 @@ from explain.neurons.evidence.gathering import Asked, Evidence
 from explain.neurons.finding import Finder
 from explain.neurons.kinds import Kind, shares
 from explain.neurons.relatedness import Relatedness
+from explain.neurons.settings import QuantileAt
+from explain.neurons.units import Directions
+from explain.neurons.upsampling import Axes, Upsampling
 from explain.types import ProbeSet
 
 __all__ = ["NeuronRun", "UnitExplanation", "Units", "category_rows", "labelled", "summary_of", "warnings_of"]
@@ -115,6 +118,14 @@ class NeuronRun:
     grid: tuple[int, int] = (0, 0)
     resolution: tuple[int, int] = (112, 112)
     quantile: float = 0.005
+    quantile_at: QuantileAt = "lowres"
+    upsampling: Upsampling = "bilinear"
+    axes: Axes | None = field(default=None, repr=False)
+    """What each pixel of an upsampled map is made of; bilinear where None."""
+    directions: Directions | None = field(default=None, repr=False)
+    """What the units are, where they are not the layer's own channels."""
+    untrained: dict[str, Any] | None = field(default=None, repr=False)
+    """The untrained network that units were compared with: how it was made."""
     k: int = 0
     length: int = 3
     beam: int = 5
@@ -142,6 +153,11 @@ class NeuronRun:
             f"NeuronRun({facts['units']} units of {self.layer!r} on {len(self.probe)} images of {self.probe.name!r},"
             f" mean IoU {facts['mean_iou']:.4f} with up to {self.length} concepts)"
         )
+
+    @property
+    def basis(self) -> str:
+        """The name of the directions that the units are; ``""`` for the layer's own channels."""
+        return self.directions.name if self.directions is not None else ""
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the whole layer; see `summary_of`."""
@@ -237,6 +253,9 @@ def _evidence_summary(units: Units) -> dict[str, Any]:
     q_values = [row.q_value for row in rows if row.q_value is not None]
     if q_values:
         found["above_chance"] = sum(value <= ALPHA for value in q_values)
+    untrained = [row.p_untrained for row in rows if row.p_untrained is not None]
+    if untrained:
+        found["share_above_untrained"] = sum(value <= ALPHA for value in untrained) / len(untrained)
     return found
 
 

@@ -22,6 +22,7 @@ from explain.neurons.dissection import CategoryBest
 from explain.neurons.evidence.gathering import Evidence
 from explain.neurons.formula import parse
 from explain.neurons.results import NeuronRun, UnitExplanation, Units, category_rows
+from explain.neurons.upsampling import Axes, Upsampling
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
 __all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_concepts", "write_run", "write_tables"]
@@ -31,6 +32,8 @@ COLUMNS = (
     "unit,formula,iou,length,category,threshold,active,precision,recall,iou_heldout,p_value,bound,gap,ceiling,"
     "certified,search,label,score"
 ).split(",")
+OPTIONAL = ("p_untrained",)
+"""Columns that follow where they were asked for."""
 EVIDENCE = (
     "heldout_length",
     "stability",
@@ -49,7 +52,12 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
     """Return the settings that make the result what it is."""
     return {
         "layer": run.layer,
+        "basis": run.basis,
+        "untrained": run.untrained,
+        "directions": run.directions.describe() if run.directions is not None else None,
         "quantile": run.quantile,
+        "quantile_at": run.quantile_at,
+        "upsampling": run.upsampling,
         "k": run.k,
         "length": run.length,
         "beam": run.beam,
@@ -254,7 +262,7 @@ def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
         present = (numbers >= 0).nonzero().flatten()
         if not len(present):
             continue
-        masks = _unit_masks(run.examples.maps[place, present], unit.threshold, run.resolution)
+        masks = _unit_masks(run.examples.maps[place, present], unit.threshold, run.resolution, run.axes or "bilinear")
         holds = (
             formula_cells(run.index.cells, parse(unit.formula))
             if unit.formula is not None
@@ -275,9 +283,11 @@ def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
             }
 
 
-def _unit_masks(maps: torch.Tensor, threshold: float, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _unit_masks(
+    maps: torch.Tensor, threshold: float, size: tuple[int, int], how: Upsampling | Axes
+) -> NDArray[np.bool_]:
     masks = np.zeros((len(maps), *size), dtype=np.bool_)
-    for image, _, mask in active_masks(maps[:, None], torch.tensor([threshold]), size):
+    for image, _, mask in active_masks(maps[:, None], torch.tensor([threshold]), size, upsampling=how):
         masks[image.numpy()] = mask.numpy()
     return masks
 
@@ -296,10 +306,11 @@ def _thumbnail(run: NeuronRun, number: int, folder: Path) -> str | None:
 def _write_csv(units: Units, path: Path) -> None:
     """Write ``units.csv``: ascending unit, floats by ``repr``; what this run did not compute is empty."""
     with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
+        rows = [_csv_row(unit) for unit in units]
+        asked = [name for name in OPTIONAL if any(row[name] != "" for row in rows)]
+        writer = csv.DictWriter(handle, [*COLUMNS, *asked], extrasaction="ignore")
         writer.writeheader()
-        for unit in units:
-            writer.writerow(_csv_row(unit))
+        writer.writerows(rows)
 
 
 def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
@@ -323,6 +334,7 @@ def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
         "search": unit.search,
         "label": unit.label or "",
         "score": repr(unit.score),
+        "p_untrained": _number(evidence.p_untrained if evidence else None),
     }
 
 

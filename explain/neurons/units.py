@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +39,22 @@ class Directions:
     bias: Tensor | None = None
     """float ``(d,)``."""
     relu: bool = False
+    name: str = "directions"
+    """What a run is called that explains them, beside the layer's name."""
 
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2 or not self.matrix.is_floating_point() or 0 in self.matrix.shape:
             raise InputError(f"directions must be a float matrix (d, c), got {tuple(self.matrix.shape)}")
         if self.bias is not None and self.bias.shape != self.matrix.shape[:1]:
             raise InputError(f"{len(self.matrix)} directions need as many biases, got {tuple(self.bias.shape)}")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a manifest records of the directions."""
+        digest = hashlib.sha256()
+        for part in (self.matrix, self.bias):
+            if part is not None:
+                digest.update(part.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+        return {"name": self.name, "shape": list(self.matrix.shape), "relu": self.relu, "hash": digest.hexdigest()}
 
     def select(self, units: NDArray[np.int64]) -> Directions:
         """Return some of the directions."""
@@ -74,7 +86,13 @@ class UnitLayer:
     """How many units the layer has."""
 
     def __repr__(self) -> str:
-        return f"UnitLayer({self.layer!r}: {len(self.units)} units, {self.grid[0]} x {self.grid[1]})"
+        basis = f" {self.basis}" if self.basis else ""
+        return f"UnitLayer({self.layer!r}{basis}: {len(self.units)} units, {self.grid[0]} x {self.grid[1]})"
+
+    @property
+    def basis(self) -> str:
+        """What the units are, where they are not the layer's own channels: the directions' name."""
+        return self.directions.name if self.directions is not None else ""
 
     def read(self, output: Tensor) -> Tensor:
         """Return the units' maps float32 ``(b, u, h, w)`` of the layer's output.

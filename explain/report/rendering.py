@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -50,7 +51,7 @@ def render_all(*runs: str | Path) -> tuple[list[Path], list[str]]:
     """Do what `render` does; return the pages, and as text whether localization runs can be compared."""
     if not runs:
         raise RunError("there is nothing to report: name at least one run folder")
-    read = [(folder, *_read_run(folder)) for folder in map(Path, runs)]
+    read = [(folder, *_read_run(folder)) for given in runs for folder in _inside(Path(given))]
     different = {folder.resolve(): (folder, run) for folder, kind, run in read if kind == "localization"}
     compared, text = _compared(list(different.values())) if len(different) > 1 else ([], [])
     pages = [_render_one(folder, kind, run, compared if kind == "localization" else []) for folder, kind, run in read]
@@ -93,6 +94,14 @@ def _files() -> dict[str, str]:
         "demo": "demo.json",
         "discovery": "result.json",
     }
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return the run folders that a folder of neuron runs holds, in their order; else the folder itself."""
+    if not (folder / "layers.csv").is_file() or not (folder / "manifest.json").is_file():
+        return [folder]
+    with (folder / "layers.csv").open(newline="", encoding="utf-8") as handle:
+        return [folder / Path(row["folder"]).name for row in csv.DictReader(handle)]
 
 
 def _read_run(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
+import explain
 from explain.data.scenes import write_scenes
 
 NET = """
@@ -219,4 +221,149 @@ def test_bad_limits_are_one_line(run, net, scenes, tmp_path):
         code, _, err = run(*arguments(net, scenes, "--out", tmp_path / "no", *options))
         assert code == 2
         assert said in err
+
+
+# --- several layers, bases and networks ------------------------------------------------------------------------
+
+
+def layer_rows(folder):
+    return {row["folder"]: row for row in table(folder, "layers.csv")}
+
+
+def test_several_layers_are_read_in_one_pass(run, net, scenes, tmp_path, monkeypatch):
+    import explain.neurons.collect as collect
+
+    for layer in "01":
+        assert run(*arguments(net, scenes, "--layer", layer, "--out", tmp_path / layer))[0] == 0
+    original, calls = collect.stream_maps, []
+
+    def maps(*given, **options):
+        for batch in original(*given, **options):
+            calls.append(batch)
+            yield batch
+
+    monkeypatch.setattr(collect, "stream_maps", maps)
+    command = arguments(net, scenes, "--layer", "0", "--layer", "1", "--rotate", "1", "--out", tmp_path / "all")
+    code, text, err = run(*command)
+    assert code == 0, err
+    assert len(calls) == 3  # batches of 4 of 12 images
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == [
+        "0", "0-rotated-1", "1", "1-rotated-1", "layers.csv", "manifest.json",
+    ]  # fmt: skip
+    for layer in "01":
+        same(tmp_path / layer, tmp_path / "all" / layer)
+    rows = layer_rows(tmp_path / "all")
+    assert [(row["layer"], row["basis"]) for row in rows.values()] == [
+        ("0", ""), ("0", "rotated 1"), ("1", ""), ("1", "rotated 1"),
+    ]  # fmt: skip
+    for name, row in rows.items():
+        facts = json.loads((tmp_path / "all" / name / "run.json").read_text())["summary"]
+        assert (int(row["units"]), int(row["unique_detectors"])) == (8, facts["unique_concepts"])
+        assert row["mean_iou"] == repr(facts["mean_iou"])
+        assert row["mean_iou_heldout"] == repr(facts["mean_iou_heldout"])
+        counts = {key.removeprefix("category:"): int(row[key]) for key in row if key.startswith("category:")}
+        assert {key: count for key, count in counts.items() if count} == facts["by_category"]
+        assert name in text
+    assert rows["0"]["mean_iou"] != rows["0-rotated-1"]["mean_iou"]
+    formula = table(tmp_path / "all" / "1")[0]["formula"]
+    assert run("ask", tmp_path / "all" / "1", formula)[0] == 0
+    code, text, err = run("report", tmp_path / "all")
+    assert code == 0, err
+    assert text.split() == [str(tmp_path / "all" / name / "report.html") for name in rows]
+    code, text, _ = run(*command, "--resume")
+    assert code == 0
+    assert "is complete already" in text
+    code, _, err = run(*arguments(net, scenes, "--layer", "0", "--layer", "nine", "--out", tmp_path / "no"))
+    assert code == 2
+    assert "no layer 'nine'" in err
+    assert not (tmp_path / "no").exists()
+
+
+def test_several_layers_interrupted_and_in_two_processes(run, net, scenes, tmp_path, monkeypatch):
+    import explain.neurons.evidence.chance as chance
+
+    command = arguments(net, scenes, "--layer", "0", "--layer", "1", "--untrained", "--upsampling", "pil", "--out")
+    code, text, err = run(*command, tmp_path / "whole")
+    assert code == 0, err
+    assert (
+        text.count("of the units lie above the untrained network's (p <= 0.05; random (seed 0), 2 modules reset)") == 2
+    )
+    assert all(1 / 9 <= float(row["p_untrained"]) <= 1 for row in table(tmp_path / "whole" / "0"))
+    original, calls = chance._null, []
+
+    def null(*given, **options):
+        calls.append(given)
+        if len(calls) == 8 + 3:  # in the second layer
+            raise KeyboardInterrupt
+        return original(*given, **options)
+
+    monkeypatch.setattr(chance, "_null", null)
+    assert run(*command, tmp_path / "cut")[0] == 130
+    assert run(*command, tmp_path / "cut", "--resume")[0] == 0
+    assert len(calls) == 8 + 3 + 8  # nothing of the first layer is done again, though nothing was due to be saved
+    double = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29584", "-m",
+              "explain", *map(str, command), str(tmp_path / "two")]  # fmt: skip
+    subprocess.run(double, check=True, capture_output=True)
+    for other in ("cut", "two"):
+        for layer in "01":
+            same(tmp_path / "whole" / layer, tmp_path / other / layer)
+        assert (tmp_path / "whole" / "layers.csv").read_bytes() == (tmp_path / other / "layers.csv").read_bytes()
+
+
+def test_several_weights_and_seeds(run, net, scenes, tmp_path, monkeypatch):
+    import explain.neurons.collect as collect
+
+    state = explain.load(f"{net}:subject").model.state_dict()
+    torch.save({key: value.flip(0) for key, value in state.items()}, tmp_path / "flipped.pth")
+    short = ("--length", "1", "--shuffles", "0", "--draws", "0", "--layer", "1")
+    assert run(*arguments(net, scenes, *short, "--weights", "none", "--seed", "7", "--out", tmp_path / "one"))[0] == 0
+    given = (
+        "--weights",
+        "DEFAULT",
+        "--weights",
+        tmp_path / "flipped.pth",
+        "--weights",
+        "none",
+        "--seed",
+        "6",
+        "--seed",
+        "7",
+    )
+    command = arguments(net, scenes, *short, *given, "--out", tmp_path / "all")
+    original, calls = collect.stream_maps, []
+
+    def maps(*given, **options):
+        for batch in original(*given, **options):
+            calls.append(batch)
+            if len(calls) == 5:  # in the second network's pass
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(collect, "stream_maps", maps)
+    assert run(*command)[0] == 130
+    code, text, err = run(*command, "--resume")
+    assert code == 0, err
+    assert text.count(" units of 1 on 12 images") == 3  # the first network is finished
+    assert len(calls) == 3 + 2 + 2 + 3 + 3  # of the second one one batch is done
+    rows = layer_rows(tmp_path / "all")
+    assert [(name, row["weights"], row["seed"]) for name, row in rows.items()] == [
+        ("DEFAULT", "DEFAULT", "6"),
+        ("flipped", str(tmp_path / "flipped.pth"), "6"),
+        ("random-6", "none", "6"),
+        ("random-7", "none", "7"),
+    ]
+    same(tmp_path / "one", tmp_path / "all" / "random-7")
+    assert len({row["mean_iou"] for row in rows.values()}) >= 3
+    straight, flipped = (table(tmp_path / "all" / name) for name in ("DEFAULT", "flipped"))
+    assert [row["iou"] for row in flipped] == [row["iou"] for row in straight][
+        ::-1
+    ]  # the same units, numbered backwards
+    for wrong, message in (
+        (("--weights", tmp_path / "no.pth"), "do not exist"),
+        (("--weights", "none", "--weights", "none"), "each once"),
+        (("--seed", "1", "--seed", "2"), "several seeds are for random weights"),
+    ):
+        code, _, err = run(*arguments(net, scenes, *wrong, "--out", tmp_path / "no"))
+        assert code == 2
+        assert message in err
         assert not (tmp_path / "no").exists()

@@ -428,7 +428,7 @@ def test_a_run_folder_keeps_the_contract(tmp_path):
     assert (unit["iou"], unit["certified"], unit["gap"], unit["kind"]) == (1.0, True, 0.0, "specialised")
     assert set(unit["evidence"]) == {
         "iou_heldout", "heldout_by_length", "heldout_length", "stability", "f1", "correlation", "p_value", "q_value",
-        "chance_mean", "chance_95", "low", "high", "win_probability",
+        "chance_mean", "chance_95", "low", "high", "win_probability", "p_untrained",
     }  # fmt: skip
     assert unit["evidence"]["f1"] == unit["evidence"]["correlation"] == 1
     with np.load(tmp_path / "run" / "arrays" / "examples.npz") as stored:

@@ -12,7 +12,7 @@ from explain.distributed import ALONE, World
 from explain.errors import InputError
 from explain.neurons.cells import Cells
 from explain.neurons.counts import UnitCounts
-from explain.neurons.evidence.chance import Chance, by_chance, corrected
+from explain.neurons.evidence.chance import Chance, against_untrained, by_chance, corrected
 from explain.neurons.evidence.heldout import Heldout, cross_fitted, on_part
 from explain.neurons.evidence.parts import Measured, count_images, share_at_random, share_by_column
 from explain.neurons.evidence.resampling import draw_images, resampled
@@ -22,7 +22,7 @@ from explain.neurons.search import SearchResult
 from explain.runs import Checkpoint
 from explain.types import ProbeSet
 
-__all__ = ["Asked", "Evidence", "gather", "held_out_images", "with_q_values"]
+__all__ = ["Asked", "Evidence", "gather", "held_out_images", "with_q_values", "with_untrained"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Evidence:
     low: float | None = None
     high: float | None = None
     win_probability: float | None = None
+    p_untrained: float | None = None
+    """Share of the untrained network's units that reach this unit's IoU, itself counted."""
 
 
 def held_out_images(asked: Asked, probe: ProbeSet) -> NDArray[np.bool_] | None:
@@ -187,6 +189,7 @@ def _with_chance(
         found=saved.add,
         progress=lambda done, total: progress("shuffles", done, total),
     )
+    saved.save()  # other layers may follow in the same job
     return [
         replace(row, p_value=one.p_value, chance_mean=one.mean, chance_95=one.quantile95)
         for row, one in zip(found, chance, strict=True)
@@ -200,6 +203,14 @@ def with_q_values(rows: Sequence[Evidence]) -> tuple[Evidence, ...]:
         return tuple(rows)
     q_values = corrected(np.array(p_values)).tolist()
     return tuple(replace(row, q_value=q) for row, q in zip(rows, q_values, strict=True))
+
+
+def with_untrained(
+    rows: Sequence[Evidence], observed: Sequence[float], untrained: Sequence[float]
+) -> tuple[Evidence, ...]:
+    """Return the evidence of all units with p-values against the IoU of the untrained network's units."""
+    p_values = against_untrained(np.array(observed), np.array(untrained)).tolist()
+    return tuple(replace(row, p_untrained=p) for row, p in zip(rows, p_values, strict=True))
 
 
 class _Saved:
@@ -221,6 +232,10 @@ class _Saved:
     def add(self, number: int, chance: Chance) -> None:
         self.rows[number] = chance
         if self.checkpoint.due("chance"):
-            rows = [[key, one.p_value, one.mean, one.quantile95] for key, one in sorted(self.rows.items())]
-            self.checkpoint.save(f"chance@{self.world.rank}", {"rows": np.array(rows)})
-            self.checkpoint.mark("chance")
+            self.save()
+
+    def save(self) -> None:
+        """Write what is known so far."""
+        rows = [[key, one.p_value, one.mean, one.quantile95] for key, one in sorted(self.rows.items())]
+        self.checkpoint.save(f"chance@{self.world.rank}", {"rows": np.array(rows).reshape(-1, 4)})
+        self.checkpoint.mark("chance")

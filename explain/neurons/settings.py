@@ -1,0 +1,68 @@
+"""What is asked of every layer of a neuron job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import nn
+
+from explain.errors import InputError, near
+from explain.nets.subject import Subject
+from explain.neurons.dissection import Detecting
+from explain.neurons.evidence.gathering import Asked
+from explain.neurons.finding import Finder
+from explain.neurons.thresholds import rank
+from explain.neurons.units import Directions
+from explain.neurons.upsampling import Upsampling
+
+__all__ = ["QuantileAt", "Settings"]
+
+QuantileAt = Literal["lowres", "upsampled"]
+"""Whose values a unit's quantile is taken of: the layer's own maps, or those brought to the labels' resolution."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What is asked of every layer: search, evidence, thresholds, resolution; see `explain.dissect`."""
+
+    finder: Finder = field(default_factory=Finder)
+    asked: Asked = field(default_factory=Asked)
+    quantile: float = 0.005
+    quantile_at: QuantileAt = "lowres"
+    resolution: tuple[int, int] = (112, 112)
+    upsampling: Upsampling = "bilinear"
+    units: Sequence[int] | range | None = None
+    """In every layer; all where None."""
+    directions: Directions | None = None
+    """Makes the units of every layer directions in it."""
+    untrained: bool | nn.Module | Subject = False
+    """Compare with the units of an untrained network: one made of the network by the seed, or this one."""
+    examples: int = 4
+    batch_size: int = 32
+    workers: int = 0
+    keep_bytes: int = 1 << 29
+    detecting: Detecting = field(default_factory=Detecting)
+    related_by: str | Path | None = None
+    """A file of word vectors or a taxonomy, with the cosine or the edges up to which concepts are related."""
+    related_at: float | None = None
+    cells_cache: bool = True
+    """See `explain.neurons.indexing.open_index`."""
+
+    def __post_init__(self) -> None:
+        rank(self.quantile, 1)
+        if len(self.resolution) != 2 or min(self.resolution) < 1:
+            raise InputError(f"resolution {self.resolution}: give (height, width) in pixels")
+        if self.quantile_at not in get_args(QuantileAt):
+            raise InputError(f"unknown quantile_at {self.quantile_at!r}: use 'lowres' or 'upsampled'")
+        names = get_args(Upsampling)
+        if self.upsampling not in names:
+            raise InputError(
+                f"unknown upsampling {self.upsampling!r}{near(str(self.upsampling), names)}: use {', '.join(names)}"
+            )
+        if self.batch_size < 1:
+            raise InputError(f"batch_size={self.batch_size}: give at least 1")
+        if self.examples < 0:
+            raise InputError(f"examples={self.examples}: give 0 or more")
