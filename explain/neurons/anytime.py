@@ -99,7 +99,8 @@ def search_longer(
             bound[unit], stopped[unit] = _search(one, float(ceilings[unit]), limits, stop)
 
     # Compiled here, before any clock runs: a call without effort.
-    go_on(table, pixels, make_deep_work(len(table.pixels), cells, room, length), *counts[1:3], 0, 0.0, best[0], 0, 0)
+    work = make_deep_work(len(table.pixels), cells, room, length)
+    go_on(table, pixels, work, counts[1], counts[2], 0, 0.0, best[0], 0, 0)
     run_chunks(len(units), run, progress, chunk=1, stop=stop)
     return Found(best, bound, tuple(stopped))
 
