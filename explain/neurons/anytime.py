@@ -150,7 +150,7 @@ def _search(unit: _Unit, limit: float, limits: Limits, stop: Event) -> tuple[flo
             level, budget = (level + bound) / 2, 2 * budget
             continue
         if stopped:
-            return max(bound, unit.iou), stopped
+            return (bound, stopped) if bound > unit.iou else (unit.iou, "")  # what it found may reach the bound
         bound = max(level, unit.iou)
         growth, before = (setup + effort) / before, setup + effort
         budget = max(_FIRST_BUDGET, _PATIENCE * effort)
