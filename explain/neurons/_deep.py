@@ -152,7 +152,7 @@ def _start(
 ) -> None:  # pragma: no cover - compiled
     """Begin with a level."""
     concepts, length = len(table.pixels), len(work.reach)
-    leaf = np.int64(0)  # a bare 0 would compile functions anew
+    leaf: Any = np.int64(0)  # a bare 0 would compile functions anew
     gain, single = work.square[1], work.single
     for concept in range(concepts):
         for other in range(concepts):

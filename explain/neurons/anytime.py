@@ -31,7 +31,8 @@ DEFAULT_SECONDS = 1.0
 _SLICE = 1 << 20  # steps between two looks at the clock: some milliseconds
 _FIRST_BUDGET = 1 << 26  # steps after which the first level is taken for too low
 _PATIENCE = 8  # times the effort of the level before
-_START = 0.9  # the first level, as a share of the way from the best to the ceiling
+_START = {4: 0.5}  # the first level, as a share of the way from the best to the ceiling; of longer formulas:
+_START_LONGER = 0.9
 _SMALL = 0.04  # a share of that way that is taken in one step
 _UNLIMITED = 1 << 62
 
@@ -98,7 +99,8 @@ def search_longer(
             bound[unit], stopped[unit] = _search(one, float(ceilings[unit]), limits, stop)
 
     # Compiled here, before any clock runs: a call without effort.
-    go_on(table, pixels, make_deep_work(len(table.pixels), cells, room, length), *counts[1:3], 0, 0.0, best[0], 0, 0)
+    work = make_deep_work(len(table.pixels), cells, room, length)
+    go_on(table, pixels, work, counts[1], counts[2], 0, 0.0, best[0], 0, 0)
     run_chunks(len(units), run, progress, chunk=1, stop=stop)
     return Found(best, bound, tuple(stopped))
 
@@ -116,6 +118,10 @@ class _Unit:
     best: NDArray[np.int64]
 
     @property
+    def length(self) -> int:
+        return (len(self.best) - BEST) // 2
+
+    @property
     def iou(self) -> float:
         shared, pixels = int(self.best[0]), int(self.best[1])
         return shared / (self.active + pixels - shared)
@@ -130,7 +136,7 @@ def _search(unit: _Unit, limit: float, limits: Limits, stop: Event) -> tuple[flo
     unit.work.state[PHASE] = NEW_UNIT
     setup = 8 * len(unit.table.pixels) ** 2
     bound, before, budget, start = limit, setup, _FIRST_BUDGET, unit.iou
-    level = start + _START * (limit - start)
+    level = start + _START.get(unit.length, _START_LONGER) * (limit - start)
     while True:
         if bound <= unit.iou:
             return unit.iou, ""
@@ -144,11 +150,11 @@ def _search(unit: _Unit, limit: float, limits: Limits, stop: Event) -> tuple[flo
             level, budget = (level + bound) / 2, 2 * budget
             continue
         if stopped:
-            return max(bound, unit.iou), stopped
+            return (bound, stopped) if bound > unit.iou else (unit.iou, "")  # what it found may reach the bound
         bound = max(level, unit.iou)
         growth, before = (setup + effort) / before, setup + effort
         budget = max(_FIRST_BUDGET, _PATIENCE * effort)
-        level = unit.iou + (0.3 if growth < 2 else 0.6 if growth < 4 else 0.8) * (level - unit.iou)
+        level = unit.iou + (0.2 if growth < 2 else 0.6 if growth < 4 else 0.8) * (level - unit.iou)
 
 
 def _above(iou: float, gap: float) -> float:
