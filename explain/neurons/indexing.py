@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.data.recipes import data_home
+from explain.data.recipes import data_home, is_shipped
 from explain.distributed import ALONE, World
 from explain.errors import InputError
 from explain.neurons.cell_table import Cells
@@ -126,7 +126,7 @@ def _built(probe: ProbeSet, resolution: tuple[int, int], world: World, progress:
 
 
 def _folders(probe: ProbeSet) -> list[Path]:
-    beside = [] if probe.root is None else [probe.root / ".explain"]
+    beside = [] if probe.root is None or is_shipped(probe.root) else [probe.root / ".explain"]
     return [*beside, data_home() / "cells"]
 
 
@@ -195,6 +195,7 @@ def _kept(index: CellIndex, probe: ProbeSet, key: str) -> Path | None:
                     local=index.local, start=index.start, lookup=index.lookup, annotated=annotated,
                 )  # fmt: skip
             temporary.replace(folder / _name(key))
+            (folder / ".gitignore").write_text("*\n")  # data is often kept in repositories
             _remove_old(folder)
             return folder / _name(key)
         except OSError as error:
