@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from explain.compiling import compiled, inner
-from explain.neurons._beam import AND, AND_NOT, OR
+from explain.neurons._beam_state import AND, AND_NOT, OR
 
 __all__ = ["BEST", "EFFORT", "NEW_LEVEL", "NEW_UNIT", "NODES", "PHASE", "DeepWork", "go_on", "make_deep_work"]
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from explain.compiling import compiled, inner
-from explain.neurons._beam import AND, AND_NOT, OR
+from explain.neurons._beam_state import AND, AND_NOT, OR
 
 __all__ = ["ExactWork", "make_exact_work", "search_exactly"]
 

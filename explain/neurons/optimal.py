@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.neurons._beam import HEAD, LENGTH, PIXELS, SHARED
+from explain.neurons._beam_state import HEAD, LENGTH, PIXELS, SHARED
 from explain.neurons._deep import BEST
 from explain.neurons._exact import FIELDS, make_exact_work, search_exactly
 from explain.neurons._table import Table, table_of

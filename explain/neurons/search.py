@@ -21,19 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from explain.errors import InputError
-from explain.neurons._beam import (
-    AND_NOT,
-    HEAD,
-    LENGTH,
-    OR,
-    OR_NOT,
-    PIXELS,
-    ROWS,
-    SHARED,
-    Rules,
-    Work,
-    search_units,
-)
+from explain.neurons._beam import search_units
+from explain.neurons._beam_state import AND_NOT, HEAD, LENGTH, OR, OR_NOT, PIXELS, SHARED, Rules, make_work
 from explain.neurons._table import Table, contiguous, leaves_of, table_of
 from explain.neurons._threads import threads
 from explain.neurons.cells import Cells
@@ -341,22 +330,3 @@ def room_of(table: Table, units: UnitCounts) -> tuple[int, int]:
     begin = table.records[:, 0]
     pairs = np.concatenate([[0], np.cumsum(begin[units.cells + 1] - begin[units.cells])])[units.indptr]
     return int(np.diff(units.indptr).max(initial=0)), int(np.diff(pairs).max(initial=0))
-
-
-def make_work(table: Table, room: tuple[int, int], beam: int, length: int) -> Work:
-    """Return the memory of one thread; ``room``: of `room_of`."""
-    concepts, words = len(table.pixels), (len(table.records) - 1 + 63) // 64
-    return Work(
-        score=np.zeros(beam, np.float64),
-        beam=np.zeros((ROWS, beam), np.int64),
-        slots=np.zeros((2 * beam, HEAD + 2 * length), np.int64),
-        vectors=np.zeros((3, 2 * beam, concepts), np.int64),
-        bits=np.zeros((2 * beam, words), np.uint64),
-        members=np.zeros((2 * beam, room[0]), np.uint8),
-        shared=np.zeros(concepts, np.int64),
-        start=np.zeros(concepts + 1, np.int64),
-        places=np.zeros(room[1], np.int32),
-        own_start=np.zeros(room[0] + 1, np.int32),
-        own_labels=np.zeros(room[1], np.int32),
-        chosen=np.zeros(concepts, np.uint8),
-    )
