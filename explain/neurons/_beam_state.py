@@ -101,8 +101,8 @@ def make_work(table: Table, room: tuple[int, int], beam: int, length: int) -> Wo
         members=np.zeros((2 * beam, room[0]), np.uint8),
         shared=np.zeros(concepts, np.int64),
         start=np.zeros(concepts + 1, np.int64),
-        places=np.zeros(room[1], np.int32),
+        places=np.empty(room[1], np.int32),
         own_start=np.zeros(room[0] + 1, np.int32),
-        own_labels=np.zeros(room[1], np.int32),
+        own_labels=np.empty(room[1], np.int32),
         chosen=np.zeros(concepts, np.uint8),
     )

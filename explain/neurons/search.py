@@ -326,7 +326,6 @@ def _make_rules(
 
 
 def room_of(table: Table, units: UnitCounts) -> tuple[int, int]:
-    """Return the most cells that a unit has, and the most (cell, concept) pairs."""
-    begin = table.records[:, 0]
-    pairs = np.concatenate([[0], np.cumsum(begin[units.cells + 1] - begin[units.cells])])[units.indptr]
-    return int(np.diff(units.indptr).max(initial=0)), int(np.diff(pairs).max(initial=0))
+    """Return the most cells that a unit has, and what their (cell, concept) pairs do not exceed."""
+    cells = int(np.diff(units.indptr).max(initial=0))
+    return cells, cells * (table.packed.shape[1] - 2) * (64 // table.width)
