@@ -65,6 +65,7 @@ def optimal_search(
     list of SearchResult
         One per unit, in order; up to length 3, and where ``stopped`` is empty, ``bound`` is the IoU itself. Of equally
         good formulas up to length 3 the shortest is given, and the beam's where it is one of them.
+        ``beam_iou`` tells what the beam reached.
 
     Raises
     ------
@@ -74,7 +75,10 @@ def optimal_search(
     limits = Limits(seconds, gap, nodes)
     check_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
     exact = min(length, LONGEST_EXACT)
-    found = beam_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
+    found = [
+        replace(result, beam_iou=result.iou)
+        for result in beam_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
+    ]
     table = table_of(cells, min_pixels, by_size=True)
     best = _start(table, found, length, exact)
     before = best[:, :, :2].copy()

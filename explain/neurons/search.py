@@ -72,11 +72,13 @@ class SearchResult:
     names: tuple[Leaf, ...] = field(repr=False)
     stopped: str = ""
     """The limit that ended the search before the proof: ``"time"``, ``"gap"`` or ``"nodes"``; ``""``: none did."""
+    beam_iou: float | None = None
+    """What the beam search before the optimal one reached; None where the result is the beam's."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SearchResult):
             return NotImplemented
-        facts = [(one.active, one.bound, one.search, one.stopped, one.names) for one in (self, other)]
+        facts = [(one.active, one.bound, one.search, one.stopped, one.beam_iou, one.names) for one in (self, other)]
         return bool(facts[0] == facts[1] and np.array_equal(self.rows, other.rows))
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
