@@ -29,6 +29,7 @@ from explain.neurons._beam_state import (
     BEAM_SHARED,
     BEAM_SLOT,
     BEAM_WIDTH,
+    BLOCK,
     BUSY,
     HEAD,
     KEEP,
@@ -44,8 +45,6 @@ from explain.neurons._beam_state import (
 )
 
 __all__ = ["search_units"]
-
-_BLOCK = 32  # concepts whose extensions are tried together, without a branch
 
 
 @compiled
@@ -145,11 +144,12 @@ def _offer(
     """Offer the beam single concepts (round 0), or the extensions of its formulas.
 
     Only those that came in last are extended: what the others gave lost against formulas that are still better now.
-    (The published code extends all.) An offer goes behind all of equal score, unless it is too weak or holds the cells
+    (The published code extends all.) Scores come first, without branches; then, in the order of generation, only what
+    may stay in the beam is looked at. An offer goes behind all of equal score, unless it is too weak or holds the cells
     of one that is not weaker. One long function, as a call with so many arrays costs more than what it does.
     """
     beam, slots, scores, penalties = work.beam, work.slots, work.score, rules.penalties
-    own, sizes, chosen = work.shared, table.pixels, work.chosen
+    own, sizes = work.shared, table.pixels
     limit, concepts = len(scores), len(own)
     count = beam[BEAM_COUNT, 0]
     parents = np.empty(max(count, 1), np.int64)
@@ -160,51 +160,26 @@ def _offer(
     if round_ == 0:
         first, last_op, last_parent = LEAF, LEAF + 1, 1
         parents[0] = 0
+    least = 0.0
+    if round_ > 0:
+        least = _rate_all(table, work, rules, active, parents[:count], round_)
     for number in range(last_parent):
         slot = parents[number]
         if round_ > 0 and not (rules.published or slots[slot, LENGTH] == round_):
             continue
         shared, pixels, mark = slots[slot, SHARED], slots[slot, PIXELS], slots[slot, MARK]
         words = slots[slot, WORDS] if rules.published else slots[slot, LENGTH]
-        plain, negated = penalties[words + 1], penalties[words + 1 + rules.published]
         same = np.int64(-1) if rules.published else pixels
-        for begin in range(0, concepts, _BLOCK):
-            stop = min(begin + _BLOCK, concepts)
-            # First, without divisions or branches: can some extension score more than the last of a full beam?
-            # Extensions that change nothing, and those that tie with the last by equal counts, are the most common of
-            # all in long formulas: they must not pass. (The published code keeps the former.)
-            if count == limit and round_ > 0:
-                bar = scores[limit - 1] * (1 - 1e-9)
-                # What has the last's counts and no smaller penalty cannot score more; -1 is no count.
-                factor, tie_pixels = penalties[beam[BEAM_WIDTH, limit - 1]], beam[BEAM_PIXELS, limit - 1]
-                tie = beam[BEAM_SHARED, limit - 1] if plain <= factor else np.int64(-1)
-                tie_negated = beam[BEAM_SHARED, limit - 1] if negated <= factor else np.int64(-1)
-                # Views that begin at 0: the compiler uses wide instructions only where no index can be negative.
-                w_row, v_row = work.vectors[0, slot, begin:stop], work.vectors[1, slot, begin:stop]
-                own_row, size_row = own[begin:stop], sizes[begin:stop]
-                hits = 0
-                for at in range(len(w_row)):
-                    w, v = w_row[at], v_row[at]
-                    a, n = shared + own_row[at] - v, pixels + size_row[at] - w
-                    hits += (a * plain >= bar * (active + n - a)) & (n != same) & ((a != tie) | (n != tie_pixels))
-                    hits += (v * plain >= bar * (active + w - v)) & (w != same) & ((v != tie) | (w != tie_pixels))
-                    a, n = shared - v, pixels - w
-                    hits += (
-                        (a * negated >= bar * (active + n - a)) & (n != same) & ((a != tie_negated) | (n != tie_pixels))
-                    )
-                if rules.operators > 3:
-                    for at in range(len(w_row)):
-                        a, n = active - own_row[at] + v_row[at], table.total - size_row[at] + w_row[at]
-                        hits += (
-                            (a * negated >= bar * (active + n - a))
-                            & (n != same)
-                            & ((a != tie_negated) | (n != tie_pixels))
-                        )
-                if hits == 0:
+        for begin in range(0, concepts, BLOCK):
+            if round_ > 0:
+                peak = work.peaks[number, begin // BLOCK]
+                if peak < least or (count == limit and peak <= scores[limit - 1]):
                     continue
-            for concept in range(begin, stop):
-                if round_ > 0 and not chosen[concept]:
-                    continue
+            for concept in range(begin, min(begin + BLOCK, concepts)):
+                if round_ > 0:
+                    peak = work.rates[number, concept]
+                    if peak < least or (count == limit and peak <= scores[limit - 1]):
+                        continue
                 w, v, h = work.vectors[0, slot, concept], work.vectors[1, slot, concept], work.vectors[2, slot, concept]
                 for op in range(first, last_op):
                     width = words + 1
@@ -231,8 +206,6 @@ def _offer(
                     if op != LEAF and n == same:
                         continue
                     union = active + n - a
-                    if count == limit and a * penalties[width] < scores[limit - 1] * union * (1 - 1e-9):
-                        continue
                     if rules.published:
                         score = penalties[width] * (a / (union + 1e-10))
                     else:
@@ -264,6 +237,85 @@ def _offer(
                     beam[BEAM_WIDTH, place] = width
                     count = min(count + 1, limit)
     beam[BEAM_COUNT, 0] = count
+
+
+@inner
+def _rate_all(
+    table: Any, work: Any, rules: Any, active: int, parents: Any, round_: int
+) -> Any:  # pragma: no cover - compiled
+    """Fill ``rates`` and ``peaks``, and return a score that the last formula of the new beam will not fall below.
+
+    The new beam is the best of the old one and of all extensions, so its last is no worse than the B-th best of any of
+    them, such as the old beam and the best extension of each block. Where equal sets share a slot, equal scores are
+    counted once: different scores are those of different sets, unless longer formulas are penalised.
+    """
+    slots, scores, rates, peaks, top = work.slots, work.score, work.rates, work.peaks, work.top
+    limit, concepts = len(scores), rates.shape[1]
+    raising = rules.published or rules.penalties[len(rules.penalties) - 1] == 1
+    known: Any = 0
+    for place in range(len(parents)):
+        if raising:
+            known = _take(top, known, scores[place], rules.published)
+    for number in range(len(parents)):
+        slot = parents[number]
+        if not (rules.published or slots[slot, LENGTH] == round_):
+            continue
+        _rate(table, work, rules, active, slot, rates[number])
+        for begin in range(0, concepts, BLOCK):
+            best = -1.0
+            for concept in range(begin, min(begin + BLOCK, concepts)):
+                best = max(best, rates[number, concept])
+            peaks[number, begin // BLOCK] = best
+            if raising and best >= 0:
+                known = _take(top, known, best, rules.published)
+    return top[limit - 1] if known == limit else 0.0
+
+
+@inner
+def _take(top: Any, known: int, score: float, twice: int) -> Any:  # pragma: no cover - compiled
+    """Enter a score into the ``known`` best ones, equal ones once or ``twice``; return how many there are now."""
+    if known == len(top) and score <= top[known - 1]:
+        return known
+    place = known
+    while place > 0 and top[place - 1] < score:
+        place -= 1
+    if not twice and place > 0 and top[place - 1] == score:
+        return known
+    for at in range(min(known, len(top) - 1), place, -1):
+        top[at] = top[at - 1]
+    top[place] = score
+    return min(known + 1, len(top))
+
+
+@inner
+def _rate(table: Any, work: Any, rules: Any, active: int, slot: int, row: Any) -> None:  # pragma: no cover - compiled
+    """Write each concept's best score as an extension of one formula; -1 where it changes nothing or hits nothing.
+
+    Without branches, and over views that begin at 0: the compiler uses wide instructions only where no index can be
+    negative. The scores are those of `_offer` to the last bit.
+    """
+    slots, own, sizes, chosen = work.slots, work.shared, table.pixels, work.chosen
+    w_row, v_row = work.vectors[0, slot], work.vectors[1, slot]
+    shared, pixels = slots[slot, SHARED], slots[slot, PIXELS]
+    words = slots[slot, WORDS] if rules.published else slots[slot, LENGTH]
+    plain, negated = rules.penalties[words + 1], rules.penalties[words + 1 + rules.published]
+    same, none = (np.int64(-1), np.int64(-1)) if rules.published else (pixels, np.int64(0))
+    more = 1e-10 if rules.published else 0.0
+    for at in range(len(row)):
+        w, v = w_row[at], v_row[at]
+        a, n = shared + own[at] - v, pixels + sizes[at] - w
+        best = plain * (a / ((active + n - a) + more)) if (n != same) & (a > none) else -1.0
+        score = plain * (v / ((active + w - v) + more)) if (w != same) & (v > none) else -1.0
+        best = score if score > best else best
+        a, n = shared - v, pixels - w
+        score = negated * (a / ((active + n - a) + more)) if (n != same) & (a > none) else -1.0
+        best = score if score > best else best
+        row[at] = best if chosen[at] else -1.0
+    if rules.operators > 3:
+        for at in range(len(row)):
+            a, n = active - own[at] + v_row[at], table.total - sizes[at] + w_row[at]
+            score = negated * (a / ((active + n - a) + more)) if (n != same) & (a > none) else -1.0
+            row[at] = score if (score > row[at]) & (chosen[at] != 0) else row[at]
 
 
 @inner

@@ -19,6 +19,7 @@ __all__ = [
     "BEAM_SHARED",
     "BEAM_SLOT",
     "BEAM_WIDTH",
+    "BLOCK",
     "BUSY",
     "HEAD",
     "KEEP",
@@ -43,6 +44,7 @@ LENGTH, SHARED, PIXELS, MARK, WORDS, BUSY, HEAD = range(7)
 # Rows of ``Work.beam``; the count of formulas stands first in its own row. A formula that is new in the beam is told by
 # the slot of its parent, an operator and a concept, until it gets a slot of its own.
 BEAM_COUNT, BEAM_SHARED, BEAM_PIXELS, BEAM_MARKS, BEAM_SLOT, BEAM_OP, BEAM_CONCEPT, BEAM_WIDTH, ROWS = range(9)
+BLOCK = 32  # concepts whose extensions are passed over together
 
 
 class Rules(NamedTuple):
@@ -87,6 +89,12 @@ class Work(NamedTuple):
     """int32: the concepts of the unit's own cells, side by side."""
     chosen: Any
     """uint8 ``(C,)``: concepts that extensions may use."""
+    rates: Any
+    """float64 ``(B, C)``: the best score of an extension of the beam's formulas by each concept."""
+    peaks: Any
+    """float64 ``(B, ceil(C / BLOCK))``: the highest of each block of ``rates``."""
+    top: Any
+    """float64 ``(B,)``: the best scores seen, before it is known which formulas they are."""
 
 
 def make_work(table: Table, room: tuple[int, int], beam: int, length: int) -> Work:
@@ -105,4 +113,7 @@ def make_work(table: Table, room: tuple[int, int], beam: int, length: int) -> Wo
         own_start=np.zeros(room[0] + 1, np.int32),
         own_labels=np.empty(room[1], np.int32),
         chosen=np.zeros(concepts, np.uint8),
+        rates=np.empty((beam, concepts), np.float64),
+        peaks=np.empty((beam, -(-concepts // BLOCK)), np.float64),
+        top=np.empty(beam, np.float64),
     )
