@@ -61,7 +61,7 @@ class Kept:
             stored = disk.load(f"{name}-{number}")
             if stored is None:
                 raise RunError(
-                    f"the maps {name}-{number} of the interrupted job are gone: start again with --overwrite"
+                    f"maps of the interrupted job are gone ({name}-{number}): pass --overwrite to start again"
                 )
             yield exceeding((stored["unit"], stored["image"], stored["maps"]), bound.numpy())
         if found := self.above(bound):
