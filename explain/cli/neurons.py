@@ -173,8 +173,8 @@ def neurons(
         for one in data:
             opt.prepare_scenes(one, progress)
     probe = opened(data, concepts or [])
-    described_model = opt.ModelOptions(model, "DEFAULT", transform, class_names, input_size, mean, std, device)
-    variants = open_variants(described_model, weights or ["DEFAULT"], seeds, settings, untrained=untrained)
+    asked = opt.ModelOptions(model, "DEFAULT", transform, class_names, input_size, mean, std, device)
+    variants = open_variants(asked, weights or ["DEFAULT"], seeds, settings, untrained=untrained)
     ready = [
         prepare(one.subject, layer or None, probe, one.settings, rotate=rotate or (), limit=limit) for one in variants
     ]
@@ -257,11 +257,7 @@ def print_run(console: Console, run: Any) -> None:
         console.print(f"warning: {warning}", style="yellow")
 
 
-RULE_WORDS = {
-    "all": "",
-    "annotated": " over annotated images",
-    "netdissect-lite": " by NetDissect-Lite's rule",
-}
+RULE_WORDS = {"all": "", "annotated": " over annotated images", "netdissect-lite": " by NetDissect-Lite's rule"}
 
 
 def _print_detectors(console: Console, facts: dict[str, Any]) -> None:
