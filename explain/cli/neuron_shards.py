@@ -76,7 +76,9 @@ def merge_shard_runs(
     prepared, config = opened.prepared, opened.config
     variant = Variant(prepared.subject, str(config.get("weights", "DEFAULT")), prepared.settings)
     with run_folder(out, config=config, overwrite=overwrite, resume=resume) as folder:
-        if not folder.done:
-            write_runs(
-                folder, [variant], [prepared], config, ALONE, lambda run: print_run(console, run), read_shards(opened)
-            )
+        if folder.done:
+            console.print(f"{out} is complete already")
+            return
+        write_runs(
+            folder, [variant], [prepared], config, ALONE, lambda run: print_run(console, run), read_shards(opened)
+        )

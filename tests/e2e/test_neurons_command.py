@@ -391,13 +391,14 @@ def test_shards_of_the_images_are_the_run_of_one_process(run, net, scenes, tmp_p
     assert "all units:" in text
     same(tmp_path / "whole", tmp_path / "all")
     facts = [json.loads((path / "manifest.json").read_text()) for path in (tmp_path / "whole", tmp_path / "all")]
-    assert facts[0]["config"] == facts[1]["config"]
+    for key in ("kind", "config", "model", "data"):
+        assert facts[0][key] == facts[1][key]
     assert (tmp_path / "all" / "report.html").is_file()
 
 
 def test_shards_of_several_layers_bases_and_nulls(run, net, scenes, tmp_path):
     more = ("--layer", "0", "--layer", "1", "--rotate", "0.5", "--untrained", "--quantile-at", "upsampled",
-            "--upsampling", "pil", "--split-column", "fold", "--draws", "0", "--shuffles", "0")  # fmt: skip
+            "--upsampling", "pil", "--held-out", "0.3", "--draws", "0", "--shuffles", "0")  # fmt: skip
     command = arguments(net, scenes, *more)
     assert run(*command, "--out", tmp_path / "whole")[0] == 0
     folders = in_shards(run, command, 2, tmp_path)
@@ -442,6 +443,31 @@ def test_an_interrupted_shard_goes_on_to_the_same_folder(run, net, scenes, tmp_p
     code, text, _ = run(*command, tmp_path / "cut", "--resume")
     assert code == 0
     assert "complete already" in text
+
+
+def test_an_interrupted_merge_goes_on_to_the_same_run(run, net, scenes, tmp_path, monkeypatch):
+    import explain.neurons.evidence.chance as chance
+
+    command = arguments(net, scenes)
+    assert run(*command, "--out", tmp_path / "whole")[0] == 0
+    folders = in_shards(run, command, 2, tmp_path)
+    original, calls = chance._null, []
+
+    def null(*given, **options):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*given, **options)
+
+    monkeypatch.setattr("explain.runs.Checkpoint.due", lambda self, name: self.folder is not None)
+    monkeypatch.setattr(chance, "_null", null)
+    assert run("merge", *folders, "--out", tmp_path / "all")[0] == 130
+    code, _, err = run("merge", *folders, "--out", tmp_path / "all", "--resume")
+    assert code == 0, err
+    assert len(calls) == 3 + 6  # of 8 units two were done
+    same(tmp_path / "whole", tmp_path / "all")
+    code, text, _ = run("merge", *folders, "--out", tmp_path / "all", "--resume")
+    assert (code, "complete already" in text) == (0, True)
 
 
 def test_shards_that_do_not_make_a_whole_are_refused(run, net, scenes, tmp_path):
