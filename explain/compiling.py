@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -22,11 +25,23 @@ _OPTIONS = {
 _FunctionCache: Any = caching.FunctionCache  # it has no types
 
 
+@functools.cache
+def _stamp(file: Path) -> str:
+    """Return a hash of a file and of those beside it that hold compiled code."""
+    parts = [Path(__file__), file, *sorted(file.parent.glob("_[!_]*.py"))]
+    return hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()
+
+
 class _Cache(_FunctionCache):  # type: ignore[misc]
     """Numba's cache beside the source, or in the user's own folder where that is read-only.
 
     A cache that an older version of the library left may name classes that are gone; it is dropped, not an error.
+    Compiled code holds what it calls from files beside it, whose change numba does not see: its stamp is of them all.
     """
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = _stamp(Path(function.__code__.co_filename))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -12,10 +12,10 @@ from rich.table import Table
 from explain.cli import options as opt
 from explain.cli.progress import progress_bars
 from explain.errors import InputError
-from explain.nets.subject import Subject
 
 if TYPE_CHECKING:
     from explain.distributed import World
+    from explain.nets.subject import Subject
     from explain.neurons._passes import Passes
     from explain.neurons._preparing import Prepared
     from explain.neurons.indexing import OpenedIndex

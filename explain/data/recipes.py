@@ -9,7 +9,7 @@ from platformdirs import user_cache_dir
 
 from explain.errors import DataError, near
 
-__all__ = ["data_home", "recipe_names", "recipe_path"]
+__all__ = ["data_home", "is_shipped", "recipe_names", "recipe_path"]
 
 
 def data_home() -> Path:
@@ -22,6 +22,11 @@ def _recipe_roots() -> list[Path]:
     package = Path(__file__).resolve().parent.parent
     # The wheel carries the recipes inside the package; an editable install has them beside it.
     return [root for root in (package / "_recipes", package.parent / "datasets") if root.is_dir()]
+
+
+def is_shipped(path: Path) -> bool:
+    """Tell whether a path lies in the samples that the package brings along: nothing is to be written there."""
+    return any(path.resolve().is_relative_to(root) for root in _recipe_roots())
 
 
 def recipe_names() -> list[str]:

@@ -12,79 +12,40 @@ compiles a function anew.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from explain.compiling import compiled, inner
+from explain.neurons._beam_fill import fill_active, fill_leaf, fill_pixels
+from explain.neurons._beam_state import (
+    AND,
+    AND_NOT,
+    BEAM_CONCEPT,
+    BEAM_COUNT,
+    BEAM_MARKS,
+    BEAM_OP,
+    BEAM_PIXELS,
+    BEAM_SHARED,
+    BEAM_SLOT,
+    BEAM_WIDTH,
+    BUSY,
+    HEAD,
+    KEEP,
+    LEAF,
+    LENGTH,
+    MARK,
+    OR,
+    OR_NOT,
+    PIXELS,
+    ROWS,
+    SHARED,
+    WORDS,
+)
 
-__all__ = [
-    "AND",
-    "AND_NOT",
-    "HEAD",
-    "LENGTH",
-    "OR",
-    "OR_NOT",
-    "PIXELS",
-    "ROWS",
-    "SHARED",
-    "Rules",
-    "Work",
-    "search_units",
-]
+__all__ = ["search_units"]
 
-OR, AND, AND_NOT, OR_NOT, _LEAF, _KEEP = range(6)
-# A row of ``Work.slots`` and of the output: these, then one concept per leaf, then one operator per leaf. ``WORDS`` is
-# the length in which the published code counts NOT.
-LENGTH, SHARED, PIXELS, _MARK, _WORDS, _BUSY, HEAD = range(7)
-# Rows of ``Work.beam``; the count of formulas stands first in its own row. A formula that is new in the beam is told by
-# the slot of its parent, an operator and a concept, until it gets a slot of its own.
-_COUNT, _SHARED, _PIXELS, _MARKS, _SLOT, _OP, _CONCEPT, _WIDTH, ROWS = range(9)
 _BLOCK = 32  # concepts whose extensions are tried together, without a branch
-
-
-class Rules(NamedTuple):
-    """What the search may do."""
-
-    operators: Any
-    """OR, AND, AND NOT: 3; with OR NOT: 4."""
-    published: Any
-    """1: Mu & Andreas' code to the letter; see `explain.neurons.search.beam_search`."""
-    limit: Any
-    """Concepts that extensions may use: those with the best IoU of their own; 0: all."""
-    penalties: Any
-    """float64: the factor of a formula's IoU, by its length."""
-    allowed: Any
-    """uint8 ``(U, C)``: concepts that may be leaves; ``(0, C)``: all."""
-
-
-class Work(NamedTuple):
-    """Memory of one thread."""
-
-    score: Any
-    """float64 ``(B,)``: best first."""
-    beam: Any
-    """int64 ``(ROWS, B)``."""
-    slots: Any
-    """int64 ``(2B, HEAD + 2 length)``: room for the formulas of the old beam and the new one."""
-    vectors: Any
-    """int64 ``(3, 2B, C)``: W, V and H of each slot."""
-    bits: Any
-    """uint64 ``(2B, ceil(M / 64))``: the cells of each slot."""
-    members: Any
-    """uint8 ``(2B, K)``: which of the unit's own cells they are."""
-    shared: Any
-    """int64 ``(C,)``: the unit's pixels in each concept."""
-    start: Any
-    """int64 ``(C + 1,)``: where the unit's own cells of each concept begin in ``places``."""
-    places: Any
-    """int32: places in the unit's list of cells."""
-    own_start: Any
-    """int32 ``(K + 1,)``: where the concepts of the unit's own cells begin in ``own_labels``."""
-    own_labels: Any
-    """int32: the concepts of the unit's own cells, side by side."""
-    chosen: Any
-    """uint8 ``(C,)``: concepts that extensions may use."""
 
 
 @compiled
@@ -107,16 +68,16 @@ def search_units(
         for round_ in range(length):
             _offer(table, work, rules, active[unit], unit, round_)
             _settle(table, work, rules, own, own_counts, active[unit], round_ + 1, round_ + 1 < length)
-            if work.beam[_COUNT, 0] > 0:
-                _write(work, work.beam[_SLOT, 0], output[unit, beam + round_])
-        for place in range(work.beam[_COUNT, 0]):
-            _write(work, work.beam[_SLOT, place], output[unit, place])
+            if work.beam[BEAM_COUNT, 0] > 0:
+                _write(work, work.beam[BEAM_SLOT, 0], output[unit, beam + round_])
+        for place in range(work.beam[BEAM_COUNT, 0]):
+            _write(work, work.beam[BEAM_SLOT, place], output[unit, place])
 
 
 @inner
 def _write(work: Any, slot: int, row: Any) -> None:  # pragma: no cover - compiled
     most = (len(row) - HEAD) // 2
-    for at in range(_BUSY):
+    for at in range(BUSY):
         row[at] = work.slots[slot, at]
     for at in range(work.slots[slot, LENGTH]):
         row[HEAD + at], row[HEAD + most + at] = work.slots[slot, HEAD + at], work.slots[slot, HEAD + most + at]
@@ -125,9 +86,9 @@ def _write(work: Any, slot: int, row: Any) -> None:  # pragma: no cover - compil
 @inner
 def _index_unit(table: Any, work: Any, own: Any, own_counts: Any) -> None:  # pragma: no cover - compiled
     """Empty the beam, count the unit's pixels per concept and sort its cells by concept."""
-    work.beam[_COUNT, 0] = 0
+    work.beam[BEAM_COUNT, 0] = 0
     for slot in range(len(work.slots)):
-        work.slots[slot, _BUSY] = 0
+        work.slots[slot, BUSY] = 0
     concepts = len(work.shared)
     for concept in range(concepts):
         work.shared[concept] = 0
@@ -190,21 +151,21 @@ def _offer(
     beam, slots, scores, penalties = work.beam, work.slots, work.score, rules.penalties
     own, sizes, chosen = work.shared, table.pixels, work.chosen
     limit, concepts = len(scores), len(own)
-    count = beam[_COUNT, 0]
+    count = beam[BEAM_COUNT, 0]
     parents = np.empty(max(count, 1), np.int64)
     for place in range(count):
-        parents[place] = beam[_SLOT, place]
-        beam[_OP, place] = _KEEP
+        parents[place] = beam[BEAM_SLOT, place]
+        beam[BEAM_OP, place] = KEEP
     first, last_op, last_parent = OR, rules.operators, count
     if round_ == 0:
-        first, last_op, last_parent = _LEAF, _LEAF + 1, 1
+        first, last_op, last_parent = LEAF, LEAF + 1, 1
         parents[0] = 0
     for number in range(last_parent):
         slot = parents[number]
         if round_ > 0 and not (rules.published or slots[slot, LENGTH] == round_):
             continue
-        shared, pixels, mark = slots[slot, SHARED], slots[slot, PIXELS], slots[slot, _MARK]
-        words = slots[slot, _WORDS] if rules.published else slots[slot, LENGTH]
+        shared, pixels, mark = slots[slot, SHARED], slots[slot, PIXELS], slots[slot, MARK]
+        words = slots[slot, WORDS] if rules.published else slots[slot, LENGTH]
         plain, negated = penalties[words + 1], penalties[words + 1 + rules.published]
         same = np.int64(-1) if rules.published else pixels
         for begin in range(0, concepts, _BLOCK):
@@ -215,9 +176,9 @@ def _offer(
             if count == limit and round_ > 0:
                 bar = scores[limit - 1] * (1 - 1e-9)
                 # What has the last's counts and no smaller penalty cannot score more; -1 is no count.
-                factor, tie_pixels = penalties[beam[_WIDTH, limit - 1]], beam[_PIXELS, limit - 1]
-                tie = beam[_SHARED, limit - 1] if plain <= factor else np.int64(-1)
-                tie_negated = beam[_SHARED, limit - 1] if negated <= factor else np.int64(-1)
+                factor, tie_pixels = penalties[beam[BEAM_WIDTH, limit - 1]], beam[BEAM_PIXELS, limit - 1]
+                tie = beam[BEAM_SHARED, limit - 1] if plain <= factor else np.int64(-1)
+                tie_negated = beam[BEAM_SHARED, limit - 1] if negated <= factor else np.int64(-1)
                 # Views that begin at 0: the compiler uses wide instructions only where no index can be negative.
                 w_row, v_row = work.vectors[0, slot, begin:stop], work.vectors[1, slot, begin:stop]
                 own_row, size_row = own[begin:stop], sizes[begin:stop]
@@ -265,9 +226,9 @@ def _offer(
                         if len(rules.allowed) > 0 and rules.allowed[unit, concept] == 0:
                             continue
                     # One set holds the other, so equal counts mean equal sets: the concept changes nothing.
-                    if a == 0 and (op == _LEAF or not rules.published):
+                    if a == 0 and (op == LEAF or not rules.published):
                         continue
-                    if op != _LEAF and n == same:
+                    if op != LEAF and n == same:
                         continue
                     union = active + n - a
                     if count == limit and a * penalties[width] < scores[limit - 1] * union * (1 - 1e-9):
@@ -280,7 +241,7 @@ def _offer(
                         continue
                     if not rules.published:
                         other = 0
-                        while other < count and (beam[_PIXELS, other] != n or beam[_MARKS, other] != m):
+                        while other < count and (beam[BEAM_PIXELS, other] != n or beam[BEAM_MARKS, other] != m):
                             other += 1
                         if other < count:
                             if scores[other] >= score:
@@ -288,21 +249,21 @@ def _offer(
                             count -= 1
                             for at in range(other, count):
                                 scores[at] = scores[at + 1]
-                                for row in range(_SHARED, ROWS):
+                                for row in range(BEAM_SHARED, ROWS):
                                     beam[row, at] = beam[row, at + 1]
                     place = count
                     while place > 0 and scores[place - 1] < score:
                         place -= 1
                     for at in range(min(count, limit - 1), place, -1):
                         scores[at] = scores[at - 1]
-                        for row in range(_SHARED, ROWS):
+                        for row in range(BEAM_SHARED, ROWS):
                             beam[row, at] = beam[row, at - 1]
                     scores[place] = score
-                    beam[_SHARED, place], beam[_PIXELS, place], beam[_MARKS, place] = a, n, m
-                    beam[_SLOT, place], beam[_OP, place], beam[_CONCEPT, place] = slot, op, concept
-                    beam[_WIDTH, place] = width
+                    beam[BEAM_SHARED, place], beam[BEAM_PIXELS, place], beam[BEAM_MARKS, place] = a, n, m
+                    beam[BEAM_SLOT, place], beam[BEAM_OP, place], beam[BEAM_CONCEPT, place] = slot, op, concept
+                    beam[BEAM_WIDTH, place] = width
                     count = min(count + 1, limit)
-    beam[_COUNT, 0] = count
+    beam[BEAM_COUNT, 0] = count
 
 
 @inner
@@ -312,134 +273,32 @@ def _settle(
     """Give the new formulas of the beam slots of their own, while their parents still stand."""
     free = 0
     most = (work.slots.shape[1] - HEAD) // 2
-    for place in range(work.beam[_COUNT, 0]):
-        parent, op, concept = work.beam[_SLOT, place], work.beam[_OP, place], work.beam[_CONCEPT, place]
-        if op == _KEEP:
+    for place in range(work.beam[BEAM_COUNT, 0]):
+        parent, op, concept = work.beam[BEAM_SLOT, place], work.beam[BEAM_OP, place], work.beam[BEAM_CONCEPT, place]
+        if op == KEEP:
             continue
-        while work.slots[free, _BUSY]:
+        while work.slots[free, BUSY]:
             free += 1
-        size = 1 if op == _LEAF else work.slots[parent, LENGTH] + 1
+        size = 1 if op == LEAF else work.slots[parent, LENGTH] + 1
         for at in range(size - 1):
             work.slots[free, HEAD + at] = work.slots[parent, HEAD + at]
             work.slots[free, HEAD + most + at] = work.slots[parent, HEAD + most + at]
         work.slots[free, HEAD + size - 1], work.slots[free, HEAD + most + size - 1] = concept, op
-        work.slots[free, LENGTH], work.slots[free, _WORDS] = size, work.beam[_WIDTH, place]
-        work.slots[free, SHARED], work.slots[free, PIXELS] = work.beam[_SHARED, place], work.beam[_PIXELS, place]
-        work.slots[free, _MARK] = work.beam[_MARKS, place]
+        work.slots[free, LENGTH], work.slots[free, WORDS] = size, work.beam[BEAM_WIDTH, place]
+        work.slots[free, SHARED], work.slots[free, PIXELS] = (
+            work.beam[BEAM_SHARED, place],
+            work.beam[BEAM_PIXELS, place],
+        )
+        work.slots[free, MARK] = work.beam[BEAM_MARKS, place]
         if go_on:
-            if op == _LEAF:
-                _fill_leaf(table, work, own, own_counts, free, concept)
+            if op == LEAF:
+                fill_leaf(table, work, own, own_counts, free, concept)
             else:
-                _fill_pixels(table, work, rules, free, parent, op, concept)
-                _fill_active(table, work, own, own_counts, free, parent, op, concept)
-        work.beam[_SLOT, place] = free
+                fill_pixels(table, work, rules, free, parent, op, concept)
+                fill_active(table, work, own, own_counts, free, parent, op, concept)
+        work.beam[BEAM_SLOT, place] = free
         free += 1
     for slot in range(len(work.slots)):
-        work.slots[slot, _BUSY] = 0
-    for place in range(work.beam[_COUNT, 0]):
-        work.slots[work.beam[_SLOT, place], _BUSY] = 1
-
-
-@inner
-def _fill_leaf(
-    table: Any, work: Any, own: Any, own_counts: Any, slot: int, concept: int
-) -> None:  # pragma: no cover - compiled
-    """W and H of a single concept are in the table; V needs no more than the unit's own cells."""
-    for other in range(len(work.shared)):
-        work.vectors[0, slot, other] = table.overlap[concept, other]
-        work.vectors[1, slot, other] = 0
-        work.vectors[2, slot, other] = table.shared_marks[concept, other]
-    for word in range(work.bits.shape[1]):
-        work.bits[slot, word] = np.uint64(0)
-    for at in range(table.start[concept], table.start[concept + 1]):
-        cell = table.rows[at]
-        work.bits[slot, cell >> 6] |= np.uint64(1) << np.uint64(cell & 63)
-    for place in range(len(own)):
-        work.members[slot, place] = 0
-    for at in range(work.start[concept], work.start[concept + 1]):
-        place = work.places[at]
-        work.members[slot, place] = 1
-        for at_label in range(work.own_start[place], work.own_start[place + 1]):
-            work.vectors[1, slot, work.own_labels[at_label]] += own_counts[place]
-
-
-@inner
-def _fill_pixels(
-    table: Any, work: Any, rules: Any, slot: int, parent: int, op: int, concept: int
-) -> None:  # pragma: no cover - compiled
-    """Fill W, H and bits: with D = what the parent and the concept share, OR is W + overlap - D, AND is D."""
-    sign = np.int64(1) if op == AND or op == OR_NOT else np.int64(-1)
-    disjoint = work.vectors[0, parent, concept] == 0
-    for other in range(len(work.shared)):
-        w, h = work.vectors[0, parent, other], work.vectors[2, parent, other]
-        if op == OR:
-            w, h = w + table.overlap[concept, other], h + table.shared_marks[concept, other]
-        elif op == AND:
-            w, h = np.int64(0), np.int64(0)
-        elif op == OR_NOT:
-            w = table.pixels[other] - table.overlap[concept, other]
-            h = table.shared_marks[other, other] - table.shared_marks[concept, other]
-        work.vectors[0, slot, other], work.vectors[2, slot, other] = w, h
-    for word in range(work.bits.shape[1]):
-        if op == AND:
-            work.bits[slot, word] = np.uint64(0)
-        elif op == OR_NOT:
-            work.bits[slot, word] = ~np.uint64(0)
-        else:
-            work.bits[slot, word] = work.bits[parent, word]
-    begin, end = table.start[concept], table.start[concept + 1]
-    if op == OR and disjoint:  # objects of one kind never meet, so this is common
-        for at in range(begin, end):
-            cell = table.rows[at]
-            work.bits[slot, cell >> 6] |= np.uint64(1) << np.uint64(cell & 63)
-        return
-    if op == AND_NOT and disjoint:
-        return
-    mask_label, columns = (1 << table.width) - 1, table.packed.shape[1]
-    for at in range(begin, end):
-        cell = table.rows[at]
-        bit = np.uint64(1) << np.uint64(cell & 63)
-        inside = (work.bits[parent, cell >> 6] & bit) != 0
-        if inside:
-            weight, mark = sign * table.packed[cell, 0], sign * table.packed[cell, 1]
-            for column in range(2, columns):
-                word = table.packed[cell, column]
-                for place in range(0, 64, table.width):
-                    label = (word >> place) & mask_label
-                    if label == mask_label:
-                        break
-                    work.vectors[0, slot, label] += weight
-                    work.vectors[2, slot, label] += mark
-        if (op == AND and inside) or op == OR:
-            work.bits[slot, cell >> 6] |= bit
-        elif (op == AND_NOT and inside) or (op == OR_NOT and not inside):
-            work.bits[slot, cell >> 6] &= ~bit
-
-
-@inner
-def _fill_active(
-    table: Any, work: Any, own: Any, own_counts: Any, slot: int, parent: int, op: int, concept: int
-) -> None:  # pragma: no cover - compiled
-    """Fill V and members, from the unit's own cells."""
-    for other in range(len(work.shared)):
-        if op == AND:
-            work.vectors[1, slot, other] = 0
-        elif op == OR_NOT:  # all of the unit's pixels, less those of the concept outside the parent
-            work.vectors[1, slot, other] = work.shared[other]
-        else:
-            work.vectors[1, slot, other] = work.vectors[1, parent, other]
-    for place in range(len(own)):
-        if op == AND:
-            work.members[slot, place] = 0
-        elif op == OR_NOT:
-            work.members[slot, place] = 1
-        else:
-            work.members[slot, place] = work.members[parent, place]
-    for at in range(work.start[concept], work.start[concept + 1]):
-        place = work.places[at]
-        inside = work.members[parent, place] != 0
-        if inside == (op == AND or op == AND_NOT):
-            sign = np.int64(1) if op == OR or op == AND else np.int64(-1)
-            work.members[slot, place] = op == OR or op == AND
-            for label in range(work.own_start[place], work.own_start[place + 1]):
-                work.vectors[1, slot, work.own_labels[label]] += sign * own_counts[place]
+        work.slots[slot, BUSY] = 0
+    for place in range(work.beam[BEAM_COUNT, 0]):
+        work.slots[work.beam[BEAM_SLOT, place], BUSY] = 1

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from explain.compiling import compiled, inner
-from explain.neurons._beam import AND, AND_NOT, OR
+from explain.neurons._beam_state import AND, AND_NOT, OR
 
 __all__ = ["BEST", "EFFORT", "NEW_LEVEL", "NEW_UNIT", "NODES", "PHASE", "DeepWork", "go_on", "make_deep_work"]
 
@@ -103,7 +103,7 @@ def make_deep_work(concepts: int, cells: int, room: tuple[int, int], length: int
         members=np.zeros((length, room[0]), np.uint8),
         positive=np.zeros(room[0], np.float64),
         start=np.zeros(concepts + 1, np.int64),
-        places=np.zeros(room[1], np.int32),
+        places=np.empty(room[1], np.int32),
         path=np.zeros((length, _PATH), np.int64),
         children=np.zeros((length, 3 * concepts), np.int64),
         limits=np.zeros((length, 3 * concepts), np.float64),

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from explain.compiling import compiled, inner
-from explain.neurons._beam import AND, AND_NOT, OR
+from explain.neurons._beam_state import AND, AND_NOT, OR
 
 __all__ = ["ExactWork", "make_exact_work", "search_exactly"]
 
@@ -60,7 +60,7 @@ def make_exact_work(concepts: int, cells: int, room: tuple[int, int]) -> ExactWo
         marked_own=np.zeros(room[0], np.uint8),
         triple=np.zeros((2, concepts), np.int64),
         start=np.zeros(concepts + 1, np.int64),
-        places=np.zeros(room[1], np.int32),
+        places=np.empty(room[1], np.int32),
     )
 
 

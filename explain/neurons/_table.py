@@ -54,6 +54,8 @@ class Table(NamedTuple):
 
 def contiguous(array: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
     """Return a writable, contiguous array: one type, so that compiled code is compiled once."""
+    if array.dtype == kind and array.flags.carray:
+        return array
     return np.require(array, kind, ["C", "W"])
 
 

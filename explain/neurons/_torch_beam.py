@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from explain.neurons._beam import AND, AND_NOT, HEAD, LENGTH, OR, OR_NOT, PIXELS, SHARED, Rules
+from explain.neurons._beam_state import AND, AND_NOT, HEAD, LENGTH, OR, OR_NOT, PIXELS, SHARED, Rules
 from explain.neurons._table import Table
 from explain.neurons._torch_cells import KEEP, LEAF, DeviceTable, DeviceUnits, load_table, load_units, unpacked
 

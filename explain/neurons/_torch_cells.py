@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from explain.neurons._beam import AND, AND_NOT, OR, OR_NOT, Rules
+from explain.neurons._beam_state import AND, AND_NOT, OR, OR_NOT, Rules
 from explain.neurons._table import Table
 
 __all__ = ["KEEP", "LEAF", "DeviceTable", "DeviceUnits", "load_table", "load_units", "unpacked"]

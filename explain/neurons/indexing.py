@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.data.recipes import data_home
+from explain.data.recipes import data_home, is_shipped
 from explain.distributed import ALONE, World
 from explain.errors import InputError
 from explain.neurons.cell_table import Cells
@@ -115,10 +115,10 @@ def _file_hash(path: Path) -> bytes:
 
 def _built(probe: ProbeSet, resolution: tuple[int, int], world: World, progress: Progress | None) -> CellIndex:
     own = world.share(len(probe), 1)
-    found = build_share(probe, resolution, own, progress) if len(own) else None
-    if world.size == 1 and found is not None:
-        return found
-    return merge_indexes([part for part in world.gather(found) if part is not None])
+    if world.size == 1:
+        return build_share(probe, resolution, own, progress)
+    parts = world.gather(build_share(probe, resolution, own, progress) if len(own) else None)
+    return merge_indexes([part for part in parts if part is not None])
 
 
 def build_share(
@@ -137,7 +137,7 @@ def build_share(
 
 
 def _folders(probe: ProbeSet) -> list[Path]:
-    beside = [] if probe.root is None else [probe.root / ".explain"]
+    beside = [] if probe.root is None or is_shipped(probe.root) else [probe.root / ".explain"]
     return [*beside, data_home() / "cells"]
 
 
@@ -216,6 +216,7 @@ def _kept(index: CellIndex, probe: ProbeSet, key: str) -> Path | None:
             with temporary.open("wb") as file:
                 np.savez(file, key=np.array(key), **index_arrays(index))  # type: ignore[arg-type]  # as in Checkpoint
             temporary.replace(folder / _name(key))
+            (folder / ".gitignore").write_text("*\n")  # data is often kept in repositories
             _remove_old(folder)
             return folder / _name(key)
         except OSError as error:

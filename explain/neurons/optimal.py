@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.neurons._beam import HEAD, LENGTH, PIXELS, SHARED
+from explain.neurons._beam_state import HEAD, LENGTH, PIXELS, SHARED
 from explain.neurons._deep import BEST
 from explain.neurons._exact import FIELDS, make_exact_work, search_exactly
 from explain.neurons._table import Table, table_of
@@ -65,6 +65,7 @@ def optimal_search(
     list of SearchResult
         One per unit, in order; up to length 3, and where ``stopped`` is empty, ``bound`` is the IoU itself. Of equally
         good formulas up to length 3 the shortest is given, and the beam's where it is one of them.
+        ``beam_iou`` tells what the beam reached.
 
     Raises
     ------
@@ -74,7 +75,10 @@ def optimal_search(
     limits = Limits(seconds, gap, nodes)
     check_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
     exact = min(length, LONGEST_EXACT)
-    found = beam_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
+    found = [
+        replace(result, beam_iou=result.iou)
+        for result in beam_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)
+    ]
     table = table_of(cells, min_pixels, by_size=True)
     best = _start(table, found, length, exact)
     before = best[:, :, :2].copy()

@@ -21,19 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from explain.errors import InputError
-from explain.neurons._beam import (
-    AND_NOT,
-    HEAD,
-    LENGTH,
-    OR,
-    OR_NOT,
-    PIXELS,
-    ROWS,
-    SHARED,
-    Rules,
-    Work,
-    search_units,
-)
+from explain.neurons._beam import search_units
+from explain.neurons._beam_state import AND_NOT, HEAD, LENGTH, OR, OR_NOT, PIXELS, SHARED, Rules, make_work
 from explain.neurons._table import Table, contiguous, leaves_of, table_of
 from explain.neurons._threads import threads
 from explain.neurons.cells import Cells
@@ -83,11 +72,13 @@ class SearchResult:
     names: tuple[Leaf, ...] = field(repr=False)
     stopped: str = ""
     """The limit that ended the search before the proof: ``"time"``, ``"gap"`` or ``"nodes"``; ``""``: none did."""
+    beam_iou: float | None = None
+    """What the beam search before the optimal one reached; None where the result is the beam's."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SearchResult):
             return NotImplemented
-        facts = [(one.active, one.bound, one.search, one.stopped, one.names) for one in (self, other)]
+        facts = [(one.active, one.bound, one.search, one.stopped, one.beam_iou, one.names) for one in (self, other)]
         return bool(facts[0] == facts[1] and np.array_equal(self.rows, other.rows))
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
@@ -337,26 +328,6 @@ def _make_rules(
 
 
 def room_of(table: Table, units: UnitCounts) -> tuple[int, int]:
-    """Return the most cells that a unit has, and the most (cell, concept) pairs."""
-    begin = table.records[:, 0]
-    pairs = np.concatenate([[0], np.cumsum(begin[units.cells + 1] - begin[units.cells])])[units.indptr]
-    return int(np.diff(units.indptr).max(initial=0)), int(np.diff(pairs).max(initial=0))
-
-
-def make_work(table: Table, room: tuple[int, int], beam: int, length: int) -> Work:
-    """Return the memory of one thread; ``room``: of `room_of`."""
-    concepts, words = len(table.pixels), (len(table.records) - 1 + 63) // 64
-    return Work(
-        score=np.zeros(beam, np.float64),
-        beam=np.zeros((ROWS, beam), np.int64),
-        slots=np.zeros((2 * beam, HEAD + 2 * length), np.int64),
-        vectors=np.zeros((3, 2 * beam, concepts), np.int64),
-        bits=np.zeros((2 * beam, words), np.uint64),
-        members=np.zeros((2 * beam, room[0]), np.uint8),
-        shared=np.zeros(concepts, np.int64),
-        start=np.zeros(concepts + 1, np.int64),
-        places=np.zeros(room[1], np.int32),
-        own_start=np.zeros(room[0] + 1, np.int32),
-        own_labels=np.zeros(room[1], np.int32),
-        chosen=np.zeros(concepts, np.uint8),
-    )
+    """Return the most cells that a unit has, and what their (cell, concept) pairs do not exceed."""
+    cells = int(np.diff(units.indptr).max(initial=0))
+    return cells, cells * (table.packed.shape[1] - 2) * (64 // table.width)

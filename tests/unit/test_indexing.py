@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from processes import in_threads
 
-from explain.data import as_probe, united, with_pixel_concepts
+from explain.data import as_probe, recipe_path, united, with_pixel_concepts
 from explain.data.scenes import write_scenes
 from explain.errors import InputError
 from explain.neurons import indexing
@@ -234,3 +234,26 @@ def test_a_file_that_one_process_does_not_see_is_built_by_all(folder, monkeypatc
     found = in_threads(2, lambda world: open_index(as_probe(folder), SIZE, world=world))
     assert [one.reused for one in found] == [False, False]
     assert all(same(one.index, plain(as_probe(folder))) for one in found)
+
+
+def test_nothing_is_written_into_the_samples_of_the_package(home):
+    sample = recipe_path("scenes") / "sample"
+    before = sorted(sample.rglob("*"))
+    found = open_index(as_probe(sample), SIZE)
+    assert found.file == kept(home)[0]
+    assert sorted(sample.rglob("*")) == before
+    assert open_index(as_probe(sample), SIZE).reused
+
+
+def test_what_was_annotated_is_kept(folder):
+    probe = as_probe(folder)
+    known = [("object",), None, (), ("color", "object"), None]
+
+    def labels(number, size):
+        return replace(probe.labels(number, size), annotated=known[number])
+
+    built = open_index(replace(probe, labels=labels), SIZE)
+    again = open_index(replace(probe, labels=None), SIZE)
+    assert again.reused
+    assert built.index.annotated.any(1).tolist() == [True, True, False, True, True]
+    assert np.array_equal(again.index.annotated, built.index.annotated)

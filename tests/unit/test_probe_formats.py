@@ -398,7 +398,8 @@ def test_the_plain_folder_keeps_text_columns(tmp_path):
     for name in "ab":
         layouts.photo(tmp_path / f"images/{name}.png")
     assert open_probe(tmp_path).columns == {"split": ("train", "test"), "place": ("", "pier")}
-    assert open_probe(tmp_path, "plain").labels(1, (1, 1)).annotated is None
+    labels = open_probe(tmp_path, "plain").labels
+    assert (labels(0, (1, 1)).annotated, labels(1, (1, 1)).annotated) == (None, ())  # empty cells: not annotated
 
 
 def test_columns_of_real_packs():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explain.neurons import _torch_beam, _torch_cells
-from explain.neurons._beam import HEAD, LENGTH
+from explain.neurons._beam_state import HEAD, LENGTH
 from explain.neurons.cells import build_index, formula_cells
 from explain.neurons.counts import UnitCounts, unit_counts
 from explain.neurons.formula import parse
