@@ -16,7 +16,9 @@ from explain.errors import InputError
 if TYPE_CHECKING:
     from explain.distributed import World
     from explain.nets.subject import Subject
+    from explain.neurons._passes import Passes
     from explain.neurons._preparing import Prepared
+    from explain.neurons.indexing import OpenedIndex
     from explain.neurons.results import NeuronRun
     from explain.neurons.settings import Settings
     from explain.neurons.units import Directions
@@ -106,10 +108,12 @@ def write_runs(
     config: dict[str, Any],
     processes: World,
     finished: Callable[[NeuronRun], None],
+    merged: tuple[OpenedIndex, Passes] | None = None,
 ) -> None:
     """Write the run into ``folder``, or a run folder in it per network, layer and basis, and the table of all.
 
     Runs that an interrupted job has finished are kept. ``finished`` is told each run, in the first process.
+    ``merged``: cells, and what the passes of the one network gave, where shards have run them.
     """
     from explain.neurons._preparing import open_cells
     from explain.neurons.dissect import explain_layers
@@ -119,14 +123,14 @@ def write_runs(
     single = len(ready) == 1 and len(ready[0].layers) == 1
     names = [["."]] if single else run_names(variants, ready)
     with progress_bars(quiet=not processes.first) as progress:
-        cells = open_cells(ready[0], processes, progress)
+        cells, passes = merged or (open_cells(ready[0], processes, progress), None)
         for number, (variant, prepared, own) in enumerate(zip(variants, ready, names, strict=True)):
             places = [folder.path / name for name in own]
             # As one process sees it: the others must not look while it writes.
             if processes.gather(all((place / "report.html").is_file() for place in places))[0]:
                 continue
             part = folder.checkpoint if single else folder.checkpoint.part(f"network{number}")
-            runs = explain_layers(prepared, cells, checkpoint=part, world=processes, progress=progress)
+            runs = explain_layers(prepared, cells, checkpoint=part, world=processes, progress=progress, passes=passes)
             for place, run in zip(places, runs, strict=True):
                 if processes.first:
                     _write(run, place, config if single else run_config(config, variant, run.layer))

@@ -15,6 +15,7 @@ from rich.table import Table
 from explain.cli import options as opt
 from explain.cli.folders import shared_folder
 from explain.cli.neuron_runs import described, layers_table, open_variants, told, write_runs
+from explain.cli.neuron_shards import write_shard_run
 from explain.cli.progress import progress_bars, wide_console
 from explain.errors import InputError, near
 
@@ -75,6 +76,7 @@ def neurons(
     cells_cache: Annotated[
         bool, typer.Option("--cells-cache/--no-cells-cache", help="keep the cells beside the data for the next job")
     ] = True,
+    shard: Annotated[str | None, typer.Option(help="I/N: one part of the images, as its own job; see merge")] = None,
     sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     out: opt.Out = Path("runs/neurons"),
@@ -104,6 +106,7 @@ def neurons(
     from explain.neurons.evidence.gathering import Asked
     from explain.neurons.finding import Finder
     from explain.neurons.settings import Settings
+    from explain.neurons.shards import given_data, parse_shard
 
     options = {
         "layer": layer[0] if layer and len(layer) == 1 else layer or None,
@@ -170,13 +173,17 @@ def neurons(
         for one in data:
             opt.prepare_scenes(one, progress)
     probe = opened(data, concepts or [])
-    given = opt.ModelOptions(model, "DEFAULT", transform, class_names, input_size, mean, std, device)
-    variants = open_variants(given, weights or ["DEFAULT"], seeds, settings, untrained=untrained)
+    asked = opt.ModelOptions(model, "DEFAULT", transform, class_names, input_size, mean, std, device)
+    variants = open_variants(asked, weights or ["DEFAULT"], seeds, settings, untrained=untrained)
     ready = [
         prepare(one.subject, layer or None, probe, one.settings, rotate=rotate or (), limit=limit) for one in variants
     ]
     config = {"model": described(variants), "data": probe.hash, "directions": told(settings.directions), **options}
     console = wide_console()
+    if shard is not None:
+        given = given_data(data, concepts or (), limit)
+        write_shard_run(out, ready, parse_shard(shard), given, config, console, overwrite=overwrite, resume=resume)
+        return
     with world() as processes:
         with shared_folder(out, config, processes, overwrite=overwrite, resume=resume) as folder:
             if not folder.done:
@@ -250,11 +257,7 @@ def print_run(console: Console, run: Any) -> None:
         console.print(f"warning: {warning}", style="yellow")
 
 
-RULE_WORDS = {
-    "all": "",
-    "annotated": " over annotated images",
-    "netdissect-lite": " by NetDissect-Lite's rule",
-}
+RULE_WORDS = {"all": "", "annotated": " over annotated images", "netdissect-lite": " by NetDissect-Lite's rule"}
 
 
 def _print_detectors(console: Console, facts: dict[str, Any]) -> None:

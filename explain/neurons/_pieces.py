@@ -23,16 +23,16 @@ class Plan:
     """The images to run through the network: each range begins where a batch does."""
 
 
-def make_plan(checkpoint: Checkpoint, name: str, count: int, batch_size: int, world: World) -> Plan:
-    """Share out the pieces that were saved, and the batches that no piece holds, among the processes.
+def make_plan(checkpoint: Checkpoint, name: str, images: range, batch_size: int, world: World) -> Plan:
+    """Share out the pieces that were saved, and the batches of ``images`` that no piece holds, among the processes.
 
     Batches are cut at the same places whatever the number of processes, so that all give the same numbers.
     """
     keys = _disjoint(world.gather(checkpoint.names(f"{name}@"))[0])  # as one process sees them, before any writes
     done = {image for key in keys for span in _spans(key) for image in span}
-    left = [start for start in range(0, count, batch_size) if start not in done]
+    left = [start for start in range(images.start, images.stop, batch_size) if start not in done]
     share = world.share(len(left), 1)
-    batches = [range(start, min(start + batch_size, count)) for start in left[share.start : share.stop]]
+    batches = [range(start, min(start + batch_size, images.stop)) for start in left[share.start : share.stop]]
     own = keys[world.rank :: world.size]
     return Plan(own, [span for key in own for span in _spans(key)], _joined(batches))
 

@@ -6,6 +6,10 @@ enough. Else the images are run through the network a second time, for the layer
 
 Several processes take whole batches each, and unite what they found: the same bits come out. Both passes leave pieces
 for an interrupted job to go on from, with any number of processes.
+
+A shard of the images, in a job of its own, has only the first pass: it keeps every map above its own bound, on disk
+where memory does not do (`collect_share`). Its bound never exceeds the bound of all images, so nothing that will fire
+is missing when the shards are united (`explain.neurons.shards`).
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from explain.neurons.upsampling import Axes
 from explain.runs import Checkpoint
 from explain.types import ProbeSet
 
-__all__ = ["Collected", "Examples", "Job", "Progress", "collect_units", "refuse_infinite", "top_examples"]
+__all__ = ["Collected", "Job", "Progress", "Share", "collect_share", "collect_units", "refuse_infinite"]
 
 Progress = Callable[[str, int, int], None]
 Arrays = dict[str, NDArray[Any]]
@@ -59,6 +63,8 @@ class Job:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Progress = _silent
     """Told ``"units"`` (first pass) or ``"firing"`` (second), and how many of this process's images are done."""
+    images: range | None = None
+    """The images to run through the network, cut at whole batches; all where None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +132,8 @@ class _Part:
 
     def state(self) -> Arrays:
         state = {**self.top.state(), "gave_up": np.array(self.kept.pieces is None)}
+        if self.kept.spilled:
+            state["spilled"] = np.array(self.kept.spilled)
         if self.kept.pieces:
             unit, image, maps = (torch.cat(part).numpy() for part in zip(*self.kept.pieces, strict=True))
             state |= {"unit": unit, "image": image, "maps": maps}
@@ -134,6 +142,7 @@ class _Part:
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add what another process, or an earlier one, saved."""
         self.top.restore(state)
+        self.kept.spilled += state["spilled"].tolist() if "spilled" in state else []
         if bool(state["gave_up"]):
             self.kept.pieces = None
         elif "unit" in state and self.kept.pieces is not None:
@@ -149,9 +158,10 @@ def _make_part(job: Job, number: int) -> _Part:
     return _Part(layer, axes, top, Kept())
 
 
-def _first_pass(job: Job, world: World) -> list[_Part]:
+def _first_pass(job: Job, world: World, *, complete: bool = False) -> list[_Part]:
+    """Collect top values and maps; ``complete``: beyond ``keep_bytes`` maps go to disk, and no layer is given up."""
     parts = [_make_part(job, number) for number in range(len(job.layers))]
-    plan = make_plan(job.checkpoint, "thresholds", len(job.probe), job.batch_size, world)
+    plan = make_plan(job.checkpoint, "thresholds", job.images or range(len(job.probe)), job.batch_size, world)
     for key in plan.pieces:
         for number, state in enumerate(_by_layer(job.checkpoint.load(key) or {}, len(parts))):
             parts[number].restore(state)
@@ -170,11 +180,12 @@ def _first_pass(job: Job, world: World) -> list[_Part]:
 
     try:
         for indices, maps in _batches(job, plan, job.layers, "units"):
+            dirty = False  # what an interruption finds half added must not be saved
             for part, one in zip(parts, maps, strict=True):
                 part.add(indices, one)
-            _fit(parts, job.keep_bytes)
+            spilled = _fit(parts, job.keep_bytes, job.checkpoint if complete else None)
             spans, dirty = [*spans, indices], True
-            if job.checkpoint.due("thresholds"):
+            if spilled or job.checkpoint.due("thresholds"):  # files of maps count once a saved piece names them
                 save()
     finally:  # also after a broken photo or an interruption, and for the second pass
         if dirty and job.checkpoint.folder is not None:
@@ -182,16 +193,24 @@ def _first_pass(job: Job, world: World) -> list[_Part]:
     return parts
 
 
-def _fit(parts: Sequence[_Part], budget: int) -> None:
-    """Prune what is kept to the budget; the layer with the most is given up where pruning does not help much."""
+def _fit(parts: Sequence[_Part], budget: int, disk: Checkpoint | None) -> bool:
+    """Prune what is kept to the budget; where that does not help much, move it to ``disk``, and tell so.
+
+    Without a disk the layer with the most is given up.
+    """
     if sum(part.kept.size for part in parts) <= budget:
-        return
+        return False
     for part in parts:
         part.kept.prune(part.top.bound().cpu())
+    if disk is not None and sum(part.kept.size for part in parts) > 0.8 * budget:
+        for number, part in enumerate(parts):
+            part.kept.spill(disk, f"maps{number}")
+        return True
     # Nearly full again means that every batch would be pruned: a second pass is cheaper.
     while sum(part.kept.size for part in parts) > 0.8 * budget:
         largest = max(parts, key=lambda part: part.kept.size)
         largest.kept.pieces, largest.kept.size = None, 0
+    return False
 
 
 def _united(tops: Sequence[TopValues], number: int, world: World) -> TopValues:
@@ -205,6 +224,34 @@ def _united(tops: Sequence[TopValues], number: int, world: World) -> TopValues:
     return whole
 
 
+# --- shards ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What one shard of the images gives for a layer."""
+
+    top: Arrays
+    """Of `TopValues.state`, towards the rank k of the whole probe set."""
+    pieces: Iterator[tuple[NDArray[Any], ...]]
+    """``(unit, image, maps)``: all maps above the shard's own bound; can be gone through once."""
+
+
+def collect_share(job: Job) -> tuple[Share, ...]:
+    """Return what the images ``job.images`` give for each layer, from one pass; the checkpoint needs a folder.
+
+    Raises
+    ------
+    ModelError, InputError
+        As `collect_units`.
+    """
+    shares = []
+    for number, part in enumerate(_first_pass(job, ALONE, complete=True)):
+        top = part.top.state()
+        shares.append(Share(top, part.kept.everything(part.top.bound().cpu(), job.checkpoint, f"maps{number}")))
+    return tuple(shares)
+
+
 # --- the second pass ------------------------------------------------------------------------------------------
 
 
@@ -213,7 +260,7 @@ def _second_pass(
 ) -> dict[int, list[tuple[NDArray[Any], ...]]]:
     """Return this process's firing maps of some layers, in pieces."""
     name = "-".join(["firing", *map(str, lost)])
-    plan = make_plan(job.checkpoint, name, len(job.probe), job.batch_size, world)
+    plan = make_plan(job.checkpoint, name, job.images or range(len(job.probe)), job.batch_size, world)
     found: dict[int, list[tuple[NDArray[Any], ...]]] = {number: [] for number in lost}
     for key in plan.pieces:
         for number, state in zip(lost, _by_layer(job.checkpoint.load(key) or {}, len(lost)), strict=True):
@@ -278,33 +325,7 @@ def _by_layer(arrays: Mapping[str, NDArray[Any]], layers: int) -> list[Arrays]:
     ]
 
 
-# --- examples -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The images that fire each unit most: float32 peaks and maps, int64 image numbers, ``(u, t)``; -1: none."""
-
-    peaks: Tensor
-    images: Tensor
-    maps: Tensor
-    """``(u, t, h, w)``."""
-
-
-def top_examples(collected: Collected, count: int) -> Examples:
-    """Return the ``count`` images with each unit's highest peaks; of equal ones the earlier image."""
-    firing, units = collected.firing, len(collected.layer.units)
-    peaks = torch.full((units, count), -torch.inf)
-    images = torch.full((units, count), -1, dtype=torch.int64)
-    maps = torch.zeros(units, count, *firing.grid)
-    height = firing.maps.max((1, 2), initial=-np.inf)
-    order = np.lexsort((firing.image, -height, firing.unit))
-    place = np.arange(len(order)) - firing.indptr(units)[firing.unit]  # within the unit; the order keeps units together
-    chosen, place = order[place < count], place[place < count]
-    at = firing.unit[chosen], place
-    peaks[at], images[at] = torch.from_numpy(height[chosen]), torch.from_numpy(firing.image[chosen])
-    maps[at] = torch.from_numpy(firing.maps[chosen])
-    return Examples(peaks, images, maps)
+# --- checks ----------------------------------------------------------------------------------------------------
 
 
 def refuse_infinite(collected: Collected) -> None:

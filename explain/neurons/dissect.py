@@ -17,14 +17,16 @@ from torch import nn
 from explain.distributed import ALONE, World
 from explain.nets.subject import Subject
 from explain.neurons._explaining import explanation, search_rival, search_units
+from explain.neurons._passes import Passes, run_passes
 from explain.neurons._preparing import Prepared, open_cells, prepare
 from explain.neurons.cells import CellIndex
-from explain.neurons.collect import Collected, Job, Progress, collect_units, refuse_infinite, top_examples
+from explain.neurons.collect import Collected, Progress, refuse_infinite
 from explain.neurons.counts import stack_counts
 from explain.neurons.dissection import INTERPRETABLE, Detecting
 from explain.neurons.domains import IouRule
 from explain.neurons.evidence.gathering import Asked, with_q_values, with_untrained
 from explain.neurons.evidence.parts import Measured, image_pixels
+from explain.neurons.examples import top_examples
 from explain.neurons.finding import Finder, How, chosen_search
 from explain.neurons.indexing import OpenedIndex
 from explain.neurons.results import NeuronRun, Units, labelled
@@ -222,34 +224,20 @@ def dissect_layers(
 
 
 def explain_layers(
-    prepared: Prepared, cells: OpenedIndex, *, checkpoint: Checkpoint, world: World, progress: Progress
+    prepared: Prepared,
+    cells: OpenedIndex,
+    *,
+    checkpoint: Checkpoint,
+    world: World,
+    progress: Progress,
+    passes: Passes | None = None,
 ) -> Iterator[NeuronRun]:
-    """Run the passes over all layers, then yield the runs one by one."""
-    settings = prepared.settings
-    upsampled = settings.quantile_at == "upsampled"
-    job = Job(
-        prepared.subject,
-        prepared.probe,
-        prepared.layers,
-        settings.quantile,
-        settings.batch_size,
-        settings.workers,
-        settings.keep_bytes,
-        axes=tuple(prepared.axes) if upsampled else (),
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    collected = collect_units(job, world)
-    rivals: tuple[Collected | None, ...] = (None,) * len(collected)
-    if prepared.rival is not None:
-        other = checkpoint.part("untrained")
-        rivals = collect_units(
-            replace(job, subject=prepared.rival, layers=prepared.rival_layers, checkpoint=other), world
-        )
-    for one in (*collected, *rivals):
+    """Run the passes over all layers, then yield the runs one by one; no passes where ``passes`` has what they give."""
+    found = passes or run_passes(prepared, checkpoint, world, progress)
+    for one in (*found.collected, *found.rivals):
         if one is not None:
             refuse_infinite(one)
-    for place, (one, rival) in enumerate(zip(collected, rivals, strict=True)):
+    for place, (one, rival) in enumerate(zip(found.collected, found.rivals, strict=True)):
         part = checkpoint.part(f"layer{place}")
         yield _explain_layer(prepared, place, cells, one, rival, part, world, progress)
 

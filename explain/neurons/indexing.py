@@ -12,6 +12,7 @@ import hashlib
 import os
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,16 @@ from explain.errors import InputError
 from explain.neurons.cell_table import Cells
 from explain.neurons.cells import CellBuilder, CellIndex, merge_indexes
 from explain.neurons.collect import Progress
-from explain.types import ProbeSet
+from explain.types import Concept, ProbeSet
 
-__all__ = ["KEPT", "OpenedIndex", "cells_key", "open_index"]
+__all__ = ["KEPT", "OpenedIndex", "build_share", "cells_key", "index_arrays", "index_of", "open_index"]
 
 FORMAT = 1
 """Raised when files of an older version would be wrong."""
 KEPT = 4
 """Files in one folder; those used longest ago are removed beyond it."""
+ARRAYS = ("counts", "indptr", "indices", "local", "start", "lookup", "annotated")
+"""What a file keeps of an index."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +114,23 @@ def _file_hash(path: Path) -> bytes:
 
 
 def _built(probe: ProbeSet, resolution: tuple[int, int], world: World, progress: Progress | None) -> CellIndex:
-    builder, own = CellBuilder(probe.concepts), world.share(len(probe), 1)
-    for done, number in enumerate(own, 1):
+    own = world.share(len(probe), 1)
+    if world.size == 1:
+        return build_share(probe, resolution, own, progress)
+    parts = world.gather(build_share(probe, resolution, own, progress) if len(own) else None)
+    return merge_indexes([part for part in parts if part is not None])
+
+
+def build_share(
+    probe: ProbeSet, resolution: tuple[int, int], images: range, progress: Progress | None = None
+) -> CellIndex:
+    """Return the cells of some images, one or more; `explain.neurons.cells.merge_indexes` unites shares."""
+    builder = CellBuilder(probe.concepts)
+    for done, number in enumerate(images, 1):
         builder.add(probe.labels(number, resolution))
         if progress is not None:
-            progress("labels", done, len(own))
-    if world.size == 1:
-        return builder.finish()
-    parts = world.gather(builder.finish() if len(own) else None)
-    return merge_indexes([part for part in parts if part is not None])
+            progress("labels", done, len(images))
+    return builder.finish()
 
 
 # --- files ----------------------------------------------------------------------------------------------------
@@ -156,16 +167,31 @@ def _read(path: Path, probe: ProbeSet, shape: tuple[int, int, int], key: str) ->
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if str(stored["key"]) != key:
             raise ValueError("it holds the cells of other labels")
-        names = ("counts", "indptr", "indices", "local", "start", "lookup", "annotated")
-        counts, indptr, indices, local, start, lookup, annotated = (stored[name] for name in names)
-    cells = Cells(probe.concepts, counts, indptr, indices)
+        arrays = {name: stored[name] for name in ARRAYS}
+    return index_of(arrays, probe.concepts, shape)
+
+
+def index_arrays(index: CellIndex) -> dict[str, NDArray[Any]]:
+    """Return what a file keeps of an index: `ARRAYS`; the concepts are the probe set's."""
+    cells = index.cells
+    annotated = np.zeros((0, 0), np.bool_) if index.annotated is None else index.annotated
+    kept = (cells.counts, cells.indptr, cells.indices, index.local, index.start, index.lookup, annotated)
+    return dict(zip(ARRAYS, kept, strict=True))
+
+
+def index_of(
+    arrays: Mapping[str, NDArray[Any]], concepts: tuple[Concept, ...], shape: tuple[int, int, int]
+) -> CellIndex:
+    """Return the index of ``shape`` (images, h, w) whose arrays were kept; ``ValueError`` where they do not fit."""
+    counts, indptr, indices, local, start, lookup, annotated = (arrays[name] for name in ARRAYS)
+    cells = Cells(concepts, counts, indptr, indices)
     fits = (
         local.shape == shape
         and len(start) == len(local) + 1
         and len(lookup) == start[-1]
         and len(indptr) == len(counts) + 1
         and len(indices) == indptr[-1]
-        and _below(indices, len(probe.concepts))
+        and _below(indices, len(concepts))
         and _below(lookup, len(counts))
         and annotated.shape in ((0, 0), (len(local), len(cells.categories)))
     )
@@ -188,12 +214,7 @@ def _kept(index: CellIndex, probe: ProbeSet, key: str) -> Path | None:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                cells = index.cells
-                annotated = np.zeros((0, 0), np.bool_) if index.annotated is None else index.annotated
-                np.savez(
-                    file, key=np.array(key), counts=cells.counts, indptr=cells.indptr, indices=cells.indices,
-                    local=index.local, start=index.start, lookup=index.lookup, annotated=annotated,
-                )  # fmt: skip
+                np.savez(file, key=np.array(key), **index_arrays(index))  # type: ignore[arg-type]  # as in Checkpoint
             temporary.replace(folder / _name(key))
             (folder / ".gitignore").write_text("*\n")  # data is often kept in repositories
             _remove_old(folder)

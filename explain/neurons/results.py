@@ -13,11 +13,11 @@ import numpy as np
 from explain.errors import InputError
 from explain.nets.subject import Subject
 from explain.neurons.cells import CellIndex
-from explain.neurons.collect import Examples
 from explain.neurons.counts import UnitCounts
 from explain.neurons.detectors import counted, histogram
 from explain.neurons.dissection import CategoryBest, Detecting, UnitTable, best_of
 from explain.neurons.evidence.gathering import Asked, Evidence
+from explain.neurons.examples import Examples
 from explain.neurons.finding import Finder
 from explain.neurons.kinds import Kind, shares
 from explain.neurons.relatedness import Relatedness

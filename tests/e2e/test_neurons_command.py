@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -367,3 +368,154 @@ def test_several_weights_and_seeds(run, net, scenes, tmp_path, monkeypatch):
         assert code == 2
         assert message in err
         assert not (tmp_path / "no").exists()
+
+
+# --- shards of the images --------------------------------------------------------------------------------------
+
+
+def in_shards(run, command, count, place):
+    folders = [place / f"shard{number}" for number in range(1, count + 1)]
+    for number, folder in enumerate(folders, 1):
+        code, text, err = run(*command, "--shard", f"{number}/{count}", "--out", folder)
+        assert code == 0, err
+    return folders
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_shards_of_the_images_are_the_run_of_one_process(run, net, scenes, tmp_path, count):
+    command = arguments(net, scenes, "--limit", "11", "--units", "1:7", "--concepts", "position")  # 3 batches: 4, 4, 3
+    assert run(*command, "--out", tmp_path / "whole")[0] == 0
+    folders = in_shards(run, command, count, tmp_path)
+    code, text, err = run("merge", *reversed(folders), "--out", tmp_path / "all")
+    assert code == 0, err
+    assert "all units:" in text
+    same(tmp_path / "whole", tmp_path / "all")
+    facts = [json.loads((path / "manifest.json").read_text()) for path in (tmp_path / "whole", tmp_path / "all")]
+    for key in ("kind", "config", "model", "data"):
+        assert facts[0][key] == facts[1][key]
+    assert (tmp_path / "all" / "report.html").is_file()
+
+
+def test_shards_of_several_layers_bases_and_nulls(run, net, scenes, tmp_path):
+    more = ("--layer", "0", "--layer", "1", "--rotate", "0.5", "--untrained", "--quantile-at", "upsampled",
+            "--upsampling", "pil", "--held-out", "0.3", "--draws", "0", "--shuffles", "0")  # fmt: skip
+    command = arguments(net, scenes, *more)
+    assert run(*command, "--out", tmp_path / "whole")[0] == 0
+    folders = in_shards(run, command, 2, tmp_path)
+    scenes.rename(scenes.with_name("moved"))
+    try:
+        code, _, err = run("merge", *folders, "--out", tmp_path / "all")
+        assert (code, "give a folder" in err) == (2, True)
+        code, text, err = run("merge", *folders, "--data", scenes.with_name("moved"), "--out", tmp_path / "all")
+    finally:
+        scenes.with_name("moved").rename(scenes)
+    assert code == 0, err
+    for name in ("0", "0-rotated-0.5", "1", "1-rotated-0.5"):
+        same(tmp_path / "whole" / name, tmp_path / "all" / name)
+    assert (tmp_path / "whole" / "layers.csv").read_bytes() == (tmp_path / "all" / "layers.csv").read_bytes()
+
+
+def test_an_interrupted_shard_goes_on_to_the_same_folder(run, net, scenes, tmp_path, monkeypatch):
+    import explain.neurons.collect as collect
+
+    command = arguments(net, scenes, "--batch-size", "2", "--shard", "2/2", "--out")
+    assert run(*command, tmp_path / "plain")[0] == 0
+    original, calls = collect.stream_maps, []
+
+    def maps(*given, **options):
+        for batch in original(*given, **options):
+            calls.append(batch)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(collect, "stream_maps", maps)
+    assert run(*command, tmp_path / "cut")[0] == 130
+    code, _, err = run("merge", tmp_path / "plain", tmp_path / "cut", "--out", tmp_path / "no")
+    assert code == 2
+    assert "cut is not finished: repeat the shard's command with --resume" in err
+    code, _, err = run(*command, tmp_path / "cut", "--resume")
+    assert code == 0, err
+    assert len(calls) == 4  # three batches: those that were saved are not run again
+    for file in sorted((tmp_path / "plain" / "arrays").iterdir()):
+        with np.load(file) as a, np.load(tmp_path / "cut" / "arrays" / file.name) as b:
+            assert all(np.array_equal(a[key], b[key]) for key in a.files), file.name
+    code, text, _ = run(*command, tmp_path / "cut", "--resume")
+    assert code == 0
+    assert "complete already" in text
+
+
+def test_an_interrupted_merge_goes_on_to_the_same_run(run, net, scenes, tmp_path, monkeypatch):
+    import explain.neurons.evidence.chance as chance
+
+    command = arguments(net, scenes)
+    assert run(*command, "--out", tmp_path / "whole")[0] == 0
+    folders = in_shards(run, command, 2, tmp_path)
+    original, calls = chance._null, []
+
+    def null(*given, **options):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*given, **options)
+
+    monkeypatch.setattr("explain.runs.Checkpoint.due", lambda self, name: self.folder is not None)
+    monkeypatch.setattr(chance, "_null", null)
+    assert run("merge", *folders, "--out", tmp_path / "all")[0] == 130
+    code, _, err = run("merge", *folders, "--out", tmp_path / "all", "--resume")
+    assert code == 0, err
+    assert len(calls) == 3 + 6  # of 8 units two were done
+    same(tmp_path / "whole", tmp_path / "all")
+    code, text, _ = run("merge", *folders, "--out", tmp_path / "all", "--resume")
+    assert (code, "complete already" in text) == (0, True)
+
+
+def test_shards_that_do_not_make_a_whole_are_refused(run, net, scenes, tmp_path):
+    command = arguments(net, scenes)
+    for shard, said in (
+        ("0/4", "shard 0/4: give I/N with I from 1 to N"),
+        ("5/4", "shard 5/4: give I/N with I from 1 to N"),
+        ("half", "shard 'half': give I/N"),
+        ("1/4", "12 images are 3 batch(es) of 4, too few for 4 shards"),
+    ):
+        code, _, err = run(*command, "--shard", shard, "--out", tmp_path / "no")
+        assert (code, err.count("\n")) == (2, 1)
+        assert said in err
+    one, two = in_shards(run, command, 2, tmp_path)
+    other = tmp_path / "other"
+    assert run(*command, "--length", "2", "--shard", "2/2", "--out", other)[0] == 0
+    third = tmp_path / "third"
+    assert run(*command, "--shard", "2/3", "--out", third)[0] == 0
+    whole = tmp_path / "whole"
+    assert run(*command, "--shuffles", "0", "--draws", "0", "--length", "1", "--out", whole)[0] == 0
+    old = tmp_path / "old"
+    shutil.copytree(two, old)
+    record = json.loads((old / "shard.json").read_text())
+    (old / "shard.json").write_text(json.dumps({**record, "format": 0}))
+    changed = tmp_path / "changed"
+    shutil.copytree(two, changed)
+    record["manifest"]["model"]["hash"] = "0"
+    (changed / "shard.json").write_text(json.dumps(record))
+    for folders, said in (
+        ([two], "shard 1/2 missing"),
+        ([one, two, one], "shard 1/2 is in"),
+        ([one, other], "was made with length=2"),
+        ([one, third], "they are of two jobs"),
+        ([one, whole], "is a run, not a shard"),
+        ([one, tmp_path / "none"], "is no shard"),
+        ([one, old], "has the shard format 0, this version knows 1"),
+        ([one, changed], "is of another model (0)"),
+    ):
+        code, _, err = run("merge", *folders, "--out", tmp_path / "no")
+        assert (code, err.count("\n")) == (2, 1)
+        assert said in err
+    few = write_scenes(tmp_path / "few", count=11, seed=3)
+    code, _, err = run("merge", one, two, "--data", few, "--out", tmp_path / "no")
+    assert (code, "is not the data of" in err) == (2, True)
+    code, _, err = run("merge", whole, whole, "--resume", "--out", tmp_path / "no")
+    assert (code, "are for shards" in err) == (2, True)
+    code, _, err = run(
+        *command, "--weights", "none", "--seed", "0", "--seed", "1", "--shard", "1/2", "--out", tmp_path / "no"
+    )
+    assert (code, "--shard is for one network, got 2" in err) == (2, True)
+    assert not (tmp_path / "no").exists()

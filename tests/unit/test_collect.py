@@ -15,7 +15,8 @@ from torch import nn
 from explain.distributed import ALONE
 from explain.errors import InputError, ModelError
 from explain.neurons._pieces import make_plan, piece_name
-from explain.neurons.collect import collect_units, refuse_infinite, top_examples
+from explain.neurons.collect import collect_units, refuse_infinite
+from explain.neurons.examples import top_examples
 from explain.neurons.upsampling import make_axes, upsample
 from explain.runs import Checkpoint
 
@@ -166,7 +167,7 @@ def test_a_plan_covers_every_image_once(tmp_path):
         checkpoint.save(name, {})
     assert pieces[0] == "x@0000000-0000008"
     for size in (1, 2, 5):
-        plans = in_threads(size, lambda world: make_plan(checkpoint, "x", 30, 4, world))
+        plans = in_threads(size, lambda world: make_plan(checkpoint, "x", range(30), 4, world))
         held = [image for plan in plans for span in plan.restored for image in span]
         left = [image for plan in plans for span in plan.left for image in span]
         assert sorted(held + left) == list(range(30))
