@@ -56,6 +56,8 @@ class Job:
     axes: tuple[Axes | None, ...] = ()
     """One per layer: the quantile is over the values after upsampling with these taps; over the layer's own where None
     or empty. Takes ``2 q N H W`` floats per unit."""
+    every_map: bool = False
+    """Keep all maps, whatever their values and ``keep_bytes``: for ranges of activation."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Progress = _silent
     """Told ``"units"`` (first pass) or ``"firing"`` (second), and how many of this process's images are done."""
@@ -76,6 +78,8 @@ class Collected:
     """``unit`` counts the units of ``layer.units`` from 0."""
     passes: int
     """How often the images went through the network for it."""
+    upper: NDArray[np.float32] | None = None
+    """``(u,)``: active is what lies at or below this, too; see `explain.neurons.ranges.in_ranges`."""
 
 
 def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
@@ -95,7 +99,9 @@ def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
     lost = sorted({number for numbers in world.gather(lost) for number in numbers})
     tops = [_united([part.top for part in parts], number, world) for number in range(len(parts))]
     limits = [top.threshold().cpu() for top in tops]
-    found: list[list[Any]] = [part.kept.above(limit) for part, limit in zip(parts, limits, strict=True)]
+    found: list[list[Any]] = [
+        part.kept.above(_floor(limit) if job.every_map else limit) for part, limit in zip(parts, limits, strict=True)
+    ]
     if lost:
         for number, pieces in _second_pass(job, world, lost, limits).items():
             found[number] = pieces
@@ -119,10 +125,12 @@ class _Part:
     axes: Axes | None
     top: TopValues
     kept: Kept
+    every_map: bool
 
     def add(self, indices: range, maps: Tensor) -> None:
         self.top.update(maps) if self.axes is None else self.top.update_upsampled(maps, self.axes)
-        self.kept.add(indices.start, maps, self.top.bound())
+        bound = self.top.bound()
+        self.kept.add(indices.start, maps, _floor(bound) if self.every_map else bound)
 
     def state(self) -> Arrays:
         state = {**self.top.state(), "gave_up": np.array(self.kept.pieces is None)}
@@ -146,7 +154,12 @@ def _make_part(job: Job, number: int) -> _Part:
     axes = job.axes[number] if job.axes else None
     size = layer.grid if axes is None else (len(axes[0]), len(axes[1]))
     top = TopValues(len(layer.units), job.quantile, len(job.probe) * size[0] * size[1], job.subject.device)
-    return _Part(layer, axes, top, Kept())
+    return _Part(layer, axes, top, Kept(), job.every_map)
+
+
+def _floor(limits: Tensor) -> Tensor:
+    """Return limits that every map exceeds."""
+    return torch.full_like(limits, -torch.inf)
 
 
 def _first_pass(job: Job, world: World) -> list[_Part]:
@@ -172,7 +185,8 @@ def _first_pass(job: Job, world: World) -> list[_Part]:
         for indices, maps in _batches(job, plan, job.layers, "units"):
             for part, one in zip(parts, maps, strict=True):
                 part.add(indices, one)
-            _fit(parts, job.keep_bytes)
+            if not job.every_map:
+                _fit(parts, job.keep_bytes)
             spans, dirty = [*spans, indices], True
             if job.checkpoint.due("thresholds"):
                 save()
@@ -292,19 +306,30 @@ class Examples:
 
 
 def top_examples(collected: Collected, count: int) -> Examples:
-    """Return the ``count`` images with each unit's highest peaks; of equal ones the earlier image."""
-    firing, units = collected.firing, len(collected.layer.units)
+    """Return the ``count`` images with each unit's highest peaks; of equal ones the earlier image.
+
+    Of ranges of activation: the images with the most of the map's own values in the range.
+    """
+    firing, units = collected.firing, len(collected.thresholds)
     peaks = torch.full((units, count), -torch.inf)
     images = torch.full((units, count), -1, dtype=torch.int64)
     maps = torch.zeros(units, count, *firing.grid)
     height = firing.maps.max((1, 2), initial=-np.inf)
-    order = np.lexsort((firing.image, -height, firing.unit))
+    rank = height if collected.upper is None else _values_within(collected, collected.upper)
+    order = np.lexsort((firing.image, -rank, firing.unit))
     place = np.arange(len(order)) - firing.indptr(units)[firing.unit]  # within the unit; the order keeps units together
     chosen, place = order[place < count], place[place < count]
     at = firing.unit[chosen], place
     peaks[at], images[at] = torch.from_numpy(height[chosen]), torch.from_numpy(firing.image[chosen])
     maps[at] = torch.from_numpy(firing.maps[chosen])
     return Examples(peaks, images, maps)
+
+
+def _values_within(collected: Collected, upper: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return how many values of each map lie within its unit's ends."""
+    firing = collected.firing
+    low, high = collected.thresholds[firing.unit][:, None, None], upper[firing.unit][:, None, None]
+    return np.asarray(((firing.maps > low) & (firing.maps <= high)).sum((1, 2)), np.int64)
 
 
 def refuse_infinite(collected: Collected) -> None:
