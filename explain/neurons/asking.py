@@ -159,8 +159,7 @@ def sorted_answers(answers: Sequence[Answer], by: str = "-iou") -> list[Answer]:
     column, known = by.removeprefix("-"), _columns(answers)
     if column not in known:
         raise InputError(
-            f"no column {column!r} to sort by{near(column, known)}: {', '.join(known)};"
-            " falling with a minus before it"
+            f"no column {column!r} to sort by{near(column, known)}: {', '.join(known)}; falling with a minus before it"
         )
     ordered = sorted(answers, key=_key)
     # A unit without a formula comes before all that have one; None cannot be compared with text.
