@@ -170,7 +170,7 @@ def _silence(unit: Mapping[str, Any]) -> str:
     """Why a unit has no formula."""
     if unit["active"]:
         return "overlaps with no concept"
-    if unit["range"] is not None:
+    if unit.get("range") is not None:
         return "holds no pixel"
     if unit["threshold"] and unit["threshold"] > 0:
         return f"saturates: nothing above {number(unit['threshold'], 2)}"
