@@ -45,11 +45,15 @@ def ask(
     console.print(told(saved, asked), highlight=False, markup=False)
     shown = answers[:show]
     if shown:
-        table = Table(*HEADS.values(), title=f"{len(shown)} of {len(answers)} units, by {sort.removeprefix('-')}")
+        heads = list(HEADS.values())
+        if saved.ranges is not None:
+            heads.insert(1, "range")
+        table = Table(*heads, title=f"{len(shown)} of {len(answers)} units, by {sort.removeprefix('-')}")
         for one in shown:
             numbers = (one.iou, one.precision, one.recall, one.correlation)
             own = Text(one.found) if one.found else "-"
-            table.add_row(str(one.unit), *(f"{value:.4f}" for value in numbers), own, f"{one.found_iou:.4f}")
+            key = (str(one.unit),) if one.range is None else (str(one.unit), str(one.range))
+            table.add_row(*key, *(f"{value:.4f}" for value in numbers), own, f"{one.found_iou:.4f}")
         console.print(table)
     if csv is not None:
         console.print(f"all units: {csv}", highlight=False, markup=False)

@@ -44,6 +44,9 @@ def neurons(
     min_pixels: Annotated[int, typer.Option(min=0, help="leave out concepts with fewer pixels")] = 0,
     concepts: Annotated[list[str] | None, typer.Option(help="made from pixels: color, position, brightness")] = None,
     units: Annotated[str | None, typer.Option(help="units as FIRST:LAST or a,b,c")] = None,
+    ranges: Annotated[
+        int | None, typer.Option(help="explain so many ranges of each unit's activation; default: its top quantile")
+    ] = None,
     directions: Annotated[Path | None, typer.Option(help=".npz or .pt: matrix (units, channels), bias, relu")] = None,
     rotate: Annotated[
         list[float] | None, typer.Option(help="power 0 … 1 of a random rotation: that basis as well; repeatable")
@@ -120,6 +123,7 @@ def neurons(
         "upsampling": upsampling,
         "min_pixels": min_pixels,
         "units": units,
+        "ranges": ranges,
         "rotate": rotate or [],
         "search": search,
         "penalty": penalty,
@@ -167,8 +171,9 @@ def neurons(
         related_by=related_by,
         related_at=related_at,
         cells_cache=cells_cache,
+        ranges=ranges,
     )
-    check_column(sort, ("p_untrained",) if untrained else ())
+    check_column(sort, (*(["p_untrained"] if untrained else []), *(RANGE_COLUMNS if ranges else ())))
     with progress_bars() as progress:
         for one in data:
             opt.prepare_scenes(one, progress)
@@ -221,8 +226,9 @@ def print_run(console: Console, run: Any) -> None:
 
     facts = run.summary()
     layer = f"{run.layer}, {run.basis}," if run.basis else run.layer
+    rows = f"{facts['units']} units" if run.ranges is None else f"{facts['units']} ranges ({run.ranges} per unit)"
     console.print(
-        f"{facts['units']} units of {layer} on {len(run.probe)} images of {run.probe.name}"
+        f"{rows} of {layer} on {len(run.probe)} images of {run.probe.name}"
         f" ({run.index.cells.total} pixels, {len(run.index.cells)} cells, {run.passes} pass(es)):"
         f" {facts['firing']} fire, {facts['interpretable']} detect a concept (IoU > {facts['threshold_iou']:g}"
         f"{RULE_WORDS[facts['iou_rule']]}), {facts['unique_concepts']} different ones;"
@@ -306,13 +312,20 @@ SHOWN = {
 }
 
 
+RANGE_COLUMNS = ("range", "lower", "upper")
+"""Columns of ``units.csv`` where ranges were asked for."""
+
+
 def unit_table(rows: list[dict[str, str]], sort: str = "-iou", count: int = 20) -> Table:
     """Return rows of ``units.csv`` as a table, sorted by a column (``-NAME``: falling)."""
     falling, column = sort.startswith("-"), check_column(sort, list(rows[0]) if rows else ())
-    ordered = sorted(rows, key=lambda row: int(row["unit"]))
+    ordered = sorted(rows, key=lambda row: (int(row["unit"]), int(row.get("range", -1))))
     ordered.sort(key=lambda row: _sortable(row[column]), reverse=falling)
-    shown = SHOWN | ({"p_untrained": "p untrained"} if rows and "p_untrained" in rows[0] else {})
-    table = Table(*shown.values(), title=f"{min(count, len(rows))} of {len(rows)} units, by {column}")
+    have = rows[0] if rows else {}
+    shown = {"unit": "unit", **({name: name for name in RANGE_COLUMNS} if "range" in have else {}), **SHOWN}
+    shown |= {"p_untrained": "p untrained"} if "p_untrained" in have else {}
+    what = "ranges" if "range" in have else "units"
+    table = Table(*shown.values(), title=f"{min(count, len(rows))} of {len(rows)} {what}, by {column}")
     for row in ordered[:count]:
         table.add_row(*(_short(row[name], name) for name in shown))
     return table
@@ -336,7 +349,7 @@ def _sortable(text: str) -> tuple[int, float, str]:
 
 
 def _short(text: str, name: str) -> str:
-    if name in ("unit", "formula", "label"):
+    if name in ("unit", "range", "formula", "label"):
         return text or "-"
     return f"{float(text):.{3 if name.startswith('p_') else 4}f}" if text else "-"
 

@@ -94,6 +94,7 @@ def _searched(
         measured.thresholds,
         measured.index,
         units=measured.units,
+        upper=measured.upper,
         upsampling=measured.upsampling,
         device=device,
         progress=lambda done, total: tell("counts", done, total),

@@ -35,6 +35,7 @@ def make_jobs(
         settings.workers,
         settings.keep_bytes,
         axes=tuple(prepared.axes) if settings.quantile_at == "upsampled" else (),
+        every_map=settings.ranges is not None,
         checkpoint=checkpoint,
         progress=progress,
         images=images,

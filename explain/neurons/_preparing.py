@@ -22,6 +22,7 @@ from explain.neurons.collect import Progress
 from explain.neurons.directions import rotated
 from explain.neurons.evidence.gathering import held_out_images
 from explain.neurons.indexing import OpenedIndex, open_index
+from explain.neurons.ranges import MOST_BYTES, refuse_large
 from explain.neurons.relatedness import Relatedness, relatedness
 from explain.neurons.settings import Settings
 from explain.neurons.units import Directions, UnitLayer, find_layers, looking_at
@@ -84,7 +85,12 @@ def prepare(
     found, bases = tuple(layer for layer, _ in pairs), tuple(basis for _, basis in pairs)
     axes = tuple(_axes(subject, image, layer, settings) for layer in found)
     prepared = Prepared(subject, probe_set, settings, found, bases, axes, before, held, related)
-    return _with_rival(prepared, image, names, rotate) if settings.untrained is not False else prepared
+    if settings.untrained is not False:
+        prepared = _with_rival(prepared, image, names, rotate)
+    if settings.ranges is not None:
+        every = (*prepared.layers, *prepared.rival_layers)
+        refuse_large(every, len(probe_set), settings.ranges, max(MOST_BYTES, settings.keep_bytes))
+    return prepared
 
 
 def _with_rival(prepared: Prepared, image: Tensor, names: Sequence[str], rotate: Sequence[float]) -> Prepared:

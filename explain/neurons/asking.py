@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,14 @@ class Saved:
     """The units' own numbers."""
     found: tuple[tuple[str | None, float], ...]
     """(formula, IoU) that the run found for each unit."""
+    ranges: NDArray[np.int64] | None = None
+    """Which range of its unit's activation each row is; None where the run has none."""
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """(unit, range) of each row, the range -1 where there is none."""
+        ranges = np.full(len(self.numbers), -1) if self.ranges is None else self.ranges
+        return list(zip(self.numbers.tolist(), ranges.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -45,10 +53,12 @@ class Answer:
     found: str | None
     """What the run found for the unit, with ``found_iou``."""
     found_iou: float
+    range: int | None = None
+    """Of the unit's activation, where the run has ranges."""
 
 
-ANSWER_COLUMNS = tuple(field.name for field in fields(Answer))
-"""What answers are sorted by, and the columns of `write_answers`."""
+ANSWER_COLUMNS = tuple(field.name for field in fields(Answer) if field.name != "range")
+"""What answers are sorted by, and the columns of `write_answers`; ``range`` follows where the run has ranges."""
 
 
 def open_run(path: str | Path) -> Saved:
@@ -69,9 +79,15 @@ def open_run(path: str | Path) -> Saved:
     names = ("units", "indptr", "cells", "counts")
     numbers, indptr, rows, counts = read_arrays(folder / "arrays" / "units.npz", names)
     found = _found(folder / "units.csv")
-    if len(indptr) != len(numbers) + 1 or sorted(found) != sorted(numbers.tolist()):
+    ranges = None
+    if any(which >= 0 for _, which in found):
+        (ranges,) = read_arrays(folder / "arrays" / "units.npz", ["ranges"])
+    if len(indptr) != len(numbers) + 1 or (ranges is not None and len(ranges) != len(numbers)):
+        raise RunError(f"{folder} does not match itself: {len(numbers)} units, counts of {len(indptr) - 1}")
+    saved = Saved(cells, UnitCounts(indptr, rows, counts), numbers, (), ranges)
+    if sorted(found) != sorted(saved.keys):
         raise RunError(f"{folder} does not match itself: {len(found)} units, counts of {len(indptr) - 1}")
-    return Saved(cells, UnitCounts(indptr, rows, counts), numbers, tuple(found[unit] for unit in numbers.tolist()))
+    return replace(saved, found=tuple(found[key] for key in saved.keys))
 
 
 def _concepts(folder: Path) -> list[Concept]:
@@ -80,9 +96,13 @@ def _concepts(folder: Path) -> list[Concept]:
     return [Concept(row["name"], row["category"]) for row in rows]
 
 
-def _found(table: Path) -> dict[int, tuple[str | None, float]]:
+def _found(table: Path) -> dict[tuple[int, int], tuple[str | None, float]]:
+    """Return (formula, IoU) by (unit, range), the range -1 where there is none."""
     try:
-        return {int(row["unit"]): (row["formula"] or None, float(row["iou"])) for row in _rows(table)}
+        return {
+            (int(row["unit"]), int(row.get("range", -1))): (row["formula"] or None, float(row["iou"]))
+            for row in _rows(table)
+        }
     except (KeyError, TypeError, ValueError) as error:  # a column is missing, a line is cut, a number is none
         raise RunError(f"{table} is no table of units: {error}") from None
 
@@ -107,15 +127,18 @@ def ask(saved: Saved, formula: str | Formula) -> list[Answer]:
     shared, pixels = intersections(saved.cells, asked, saved.counts)
     total = saved.cells.total
     answers = []
-    for unit, (text, iou), a, active in zip(
-        saved.numbers.tolist(), saved.found, shared.tolist(), saved.counts.active.tolist(), strict=True
+    for (unit, which), (text, iou), a, active in zip(
+        saved.keys, saved.found, shared.tolist(), saved.counts.active.tolist(), strict=True
     ):
         union = active + pixels - a
         scores = scores_of(a, pixels, active, total)
-        answers.append(
-            Answer(unit, a / union if union else 0.0, scores.precision, scores.recall, scores.correlation, text, iou)
-        )
-    return sorted(answers, key=lambda one: (-one.iou, one.unit))
+        own = (scores.precision, scores.recall, scores.correlation, text, iou)
+        answers.append(Answer(unit, a / union if union else 0.0, *own, None if which < 0 else which))
+    return sorted(answers, key=lambda one: (-one.iou, *_key(one)))
+
+
+def _key(one: Answer) -> tuple[int, int]:
+    return one.unit, -1 if one.range is None else one.range
 
 
 def told(saved: Saved, formula: Formula) -> str:
@@ -133,18 +156,21 @@ def sorted_answers(answers: Sequence[Answer], by: str = "-iou") -> list[Answer]:
     InputError
         There is no such column.
     """
-    column = by.removeprefix("-")
-    if column not in ANSWER_COLUMNS:
+    column, known = by.removeprefix("-"), _columns(answers)
+    if column not in known:
         raise InputError(
-            f"no column {column!r} to sort by{near(column, ANSWER_COLUMNS)}: {', '.join(ANSWER_COLUMNS)};"
-            " falling with a minus before it"
+            f"no column {column!r} to sort by{near(column, known)}: {', '.join(known)}; falling with a minus before it"
         )
-    ordered = sorted(answers, key=lambda one: one.unit)
+    ordered = sorted(answers, key=_key)
     # A unit without a formula comes before all that have one; None cannot be compared with text.
     ordered.sort(
         key=lambda one: "" if getattr(one, column) is None else getattr(one, column), reverse=by.startswith("-")
     )
     return ordered
+
+
+def _columns(answers: Sequence[Answer]) -> tuple[str, ...]:
+    return ANSWER_COLUMNS if all(one.range is None for one in answers) else (*ANSWER_COLUMNS, "range")
 
 
 def write_answers(answers: Sequence[Answer], path: str | Path) -> Path:
@@ -159,8 +185,10 @@ def write_answers(answers: Sequence[Answer], path: str | Path) -> Path:
     try:
         with target.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(ANSWER_COLUMNS)
-            writer.writerows(astuple(one) for one in answers)  # the csv module writes floats by repr, None as nothing
+            columns = _columns(answers)
+            writer.writerow(columns)
+            # The csv module writes floats by repr, None as nothing.
+            writer.writerows(astuple(one)[: len(columns)] for one in answers)
     except OSError as error:
         raise InputError(f"{target} cannot be written ({error.strerror or error}): choose another file") from None
     return target

@@ -60,6 +60,8 @@ class Job:
     axes: tuple[Axes | None, ...] = ()
     """One per layer: the quantile is over the values after upsampling with these taps; over the layer's own where None
     or empty. Takes ``2 q N H W`` floats per unit."""
+    every_map: bool = False
+    """Keep all maps, whatever their values and ``keep_bytes``: for ranges of activation."""
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Progress = _silent
     """Told ``"units"`` (first pass) or ``"firing"`` (second), and how many of this process's images are done."""
@@ -82,6 +84,8 @@ class Collected:
     """``unit`` counts the units of ``layer.units`` from 0."""
     passes: int
     """How often the images went through the network for it."""
+    upper: NDArray[np.float32] | None = None
+    """``(u,)``: active is what lies at or below this, too; see `explain.neurons.ranges.in_ranges`."""
 
 
 def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
@@ -101,7 +105,9 @@ def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
     lost = sorted({number for numbers in world.gather(lost) for number in numbers})
     tops = [_united([part.top for part in parts], number, world) for number in range(len(parts))]
     limits = [top.threshold().cpu() for top in tops]
-    found: list[list[Any]] = [part.kept.above(limit) for part, limit in zip(parts, limits, strict=True)]
+    found: list[list[Any]] = [
+        part.kept.above(_floor(limit) if job.every_map else limit) for part, limit in zip(parts, limits, strict=True)
+    ]
     if lost:
         for number, pieces in _second_pass(job, world, lost, limits).items():
             found[number] = pieces
@@ -125,10 +131,12 @@ class _Part:
     axes: Axes | None
     top: TopValues
     kept: Kept
+    every_map: bool
 
     def add(self, indices: range, maps: Tensor) -> None:
         self.top.update(maps) if self.axes is None else self.top.update_upsampled(maps, self.axes)
-        self.kept.add(indices.start, maps, self.top.bound())
+        bound = self.top.bound()
+        self.kept.add(indices.start, maps, _floor(bound) if self.every_map else bound)
 
     def state(self) -> Arrays:
         state = {**self.top.state(), "gave_up": np.array(self.kept.pieces is None)}
@@ -155,7 +163,12 @@ def _make_part(job: Job, number: int) -> _Part:
     axes = job.axes[number] if job.axes else None
     size = layer.grid if axes is None else (len(axes[0]), len(axes[1]))
     top = TopValues(len(layer.units), job.quantile, len(job.probe) * size[0] * size[1], job.subject.device)
-    return _Part(layer, axes, top, Kept())
+    return _Part(layer, axes, top, Kept(), job.every_map)
+
+
+def _floor(limits: Tensor) -> Tensor:
+    """Return limits that every map exceeds."""
+    return torch.full_like(limits, -torch.inf)
 
 
 def _first_pass(job: Job, world: World, *, complete: bool = False) -> list[_Part]:
@@ -183,7 +196,9 @@ def _first_pass(job: Job, world: World, *, complete: bool = False) -> list[_Part
             dirty = False  # what an interruption finds half added must not be saved
             for part, one in zip(parts, maps, strict=True):
                 part.add(indices, one)
-            spilled = _fit(parts, job.keep_bytes, job.checkpoint if complete else None)
+            spilled = False
+            if complete or not job.every_map:
+                spilled = _fit(parts, job.keep_bytes, job.checkpoint if complete else None)
             spans, dirty = [*spans, indices], True
             if spilled or job.checkpoint.due("thresholds"):  # files of maps count once a saved piece names them
                 save()

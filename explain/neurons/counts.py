@@ -109,13 +109,15 @@ def active_masks(
     thresholds: Tensor,
     size: tuple[int, int],
     *,
+    upper: Tensor | None = None,
     upsampling: Upsampling | Axes = "bilinear",
     budget: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield ``(image (p,), unit (p,), mask bool (p, H, W))`` for the maps that are active somewhere.
 
     An upsampled value never exceeds what it is made of, so only maps whose largest value is above the threshold are
-    upsampled. Pairs come by image, then unit; ``budget`` limits the upsampled values held at one time.
+    upsampled. What lies above ``upper (u,)`` is not active. Pairs come by image, then unit; ``budget`` limits the
+    upsampled values held at one time.
     """
     _check_maps(maps, thresholds)
     maps, limits = maps.detach().float(), thresholds.to(maps.device).float()
@@ -125,7 +127,11 @@ def active_masks(
     step = max(1, budget // (size[0] * size[1]))
     for begin in range(0, len(images), step):
         image, unit = images[begin : begin + step], units[begin : begin + step]
-        yield image, unit, upsample(maps[image, unit], size, upsampling) > limits[unit][:, None, None]
+        large = upsample(maps[image, unit], size, upsampling)
+        mask = large > limits[unit][:, None, None]
+        if upper is not None:
+            mask &= large <= upper.to(maps.device)[unit][:, None, None]
+        yield image, unit, mask
 
 
 def _count_pieces(

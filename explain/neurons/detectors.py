@@ -162,13 +162,15 @@ def histograms(
     RunError
         A folder is no neuron run, or was written before runs kept labels per category.
     InputError
-        There is no run; the runs differ in the rule of IoU or in the threshold.
+        There is no run; the runs differ in the rule of IoU, in the threshold or in the ranges of activation.
     """
     if not runs:
         raise InputError("no runs to line up: give run folders of `explain neurons`, or what explain.dissect returned")
     if names is not None and len(names) != len(runs):
         raise InputError(f"{len(names)} names for {len(runs)} runs: give one name per run")
     read = [_read(Path(run)) if isinstance(run, str | Path) else _facts(run) for run in runs]
+    if len({facts.pop("ranges") for facts, _, _ in read}) > 1:
+        raise InputError("the runs differ in ranges: units cannot be counted beside ranges of units")
     for what in ("iou", "threshold"):
         found = {facts[what] for facts, _, _ in read}
         if len(found) > 1 and (what == "iou" or threshold is None):
@@ -226,6 +228,7 @@ def _facts(run: NeuronRun) -> _Read:
         "units": len(run.units),
         "iou": run.detecting.iou,
         "threshold": run.detecting.threshold,
+        "ranges": run.ranges,
     }
     return facts, categories, [_labels_of(unit, run.detecting.iou) for unit in run.units]
 
@@ -245,6 +248,7 @@ def _read(folder: Path) -> _Read:
         "units": len(run["units"]),
         "iou": rule,
         "threshold": settings["threshold_iou"],
+        "ranges": settings.get("ranges"),
     }
     categories = tuple(dict.fromkeys(concept["category"] for concept in run["concepts"]))
     return facts, categories, [_read_labels(unit, rule) for unit in run["units"]]

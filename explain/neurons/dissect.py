@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,7 +30,8 @@ from explain.neurons.evidence.parts import Measured, image_pixels
 from explain.neurons.examples import top_examples
 from explain.neurons.finding import Finder, How, chosen_search
 from explain.neurons.indexing import OpenedIndex
-from explain.neurons.results import NeuronRun, Units, labelled
+from explain.neurons.ranges import in_ranges
+from explain.neurons.results import NeuronRun, Units, as_ranges, labelled
 from explain.neurons.search import Compat
 from explain.neurons.settings import QuantileAt, Settings
 from explain.neurons.units import Directions
@@ -67,6 +69,7 @@ def dissect(
     related_by: str | Path | None = None,
     related_at: float | None = None,
     units: Sequence[int] | range | None = None,
+    ranges: int | None = None,
     directions: Directions | None = None,
     quantile_at: QuantileAt = "lowres",
     upsampling: Upsampling = "bilinear",
@@ -130,6 +133,9 @@ def dissect(
         cosine or the edges up to which they are; see `explain.neurons.relatedness`. By category where None.
     units
         Channel numbers; all where None.
+    ranges
+        Explain so many ranges of each unit's activation (clusters of its values), each in a row of its own, in place of
+        its top quantile; see `explain.neurons.ranges`.
     directions
         Explain directions in the layer in place of its channels: linear probes, latents, a rotated basis.
     untrained
@@ -165,6 +171,7 @@ def dissect(
         related_by,
         related_at,
         cells_cache,
+        ranges,
     )
     (run,) = dissect_layers(
         model,
@@ -239,14 +246,17 @@ def explain_layers(
             refuse_infinite(one)
     for place, (one, rival) in enumerate(zip(found.collected, found.rivals, strict=True)):
         part = checkpoint.part(f"layer{place}")
+        if (ranges := prepared.settings.ranges) is not None:
+            one = in_ranges(one, ranges)
+            rival = None if rival is None else in_ranges(rival, ranges)
         yield _explain_layer(prepared, place, cells, one, rival, part, world, progress)
 
 
 def _measured(collected: Collected, index: CellIndex, axes: Axes, world: World) -> tuple[Measured, range]:
-    """Return this process's share of a layer's units, and which they are."""
-    own = world.share(len(collected.layer.units), 1)
-    thresholds = collected.thresholds[own.start : own.stop]
-    return Measured(index, collected.firing.select(own), thresholds, image_pixels(index), axes), own
+    """Return this process's share of a layer's rows (units, or ranges of units), and which they are."""
+    own = world.share(len(collected.thresholds), 1)
+    whole = Measured(index, collected.firing, collected.thresholds, image_pixels(index), axes, upper=collected.upper)
+    return whole if len(own) == whole.units else whole.select(own), own
 
 
 def _explain_layer(
@@ -262,23 +272,25 @@ def _explain_layer(
     settings, layer, axes = prepared.settings, prepared.layers[place], prepared.axes[place]
     index = cells.index
     # By all units of the layer, so that runs over some of them choose alike.
-    search = chosen_search(settings.finder, len(index.cells.concepts), layer.total)
+    each = settings.ranges or 1  # rows per unit
+    search = chosen_search(settings.finder, len(index.cells.concepts), layer.total * each)
     finder = replace(settings.finder, search=search)
     measured, own = _measured(collected, index, axes, world)
-    numbers = layer.units[own.start : own.stop]
+    # A row's number, for its seeds, must not depend on what other units there are.
+    numbers = (layer.units[:, None] * each + np.arange(each)).ravel()[own.start : own.stop]
     parts = world.gather(search_units(measured, finder, prepared, numbers, checkpoint, world, tell))
     found = [row for part in parts for row in part.found]
     evidence = with_q_values([row for part in parts for row in part.evidence])
     if rival is not None:
         null = world.gather(search_rival(_measured(rival, index, axes, world)[0], finder, prepared, tell))
-        evidence = with_untrained(evidence, [row.iou for row in found], [iou for part in null for iou in part])
+        evidence = with_untrained(evidence, [row.iou for row in found], [iou for part in null for iou in part], each)
     categories = {concept.name: concept.category for concept in index.cells.concepts}
     explained = tuple(
         labelled(
             explanation(unit, result, threshold, limit, categories, row, prepared.related), table, settings.detecting
         )
         for unit, result, threshold, limit, row, table in zip(
-            layer.units.tolist(),
+            np.repeat(layer.units, each).tolist(),
             found,
             collected.thresholds.tolist(),
             (row for part in parts for row in part.ceilings),
@@ -288,7 +300,7 @@ def _explain_layer(
         )
     )
     return NeuronRun(
-        units=Units(explained),
+        units=Units(explained if collected.upper is None else as_ranges(explained, collected.upper, each)),
         subject=prepared.subject,
         probe=prepared.probe,
         layer=layer.layer,
@@ -296,6 +308,7 @@ def _explain_layer(
         resolution=settings.resolution,
         quantile=settings.quantile,
         quantile_at=settings.quantile_at,
+        ranges=settings.ranges,
         upsampling=settings.upsampling,
         axes=axes,
         directions=prepared.bases[place],

@@ -7,7 +7,7 @@ Counts are those of the search (units on cells); `explain.neurons.domains` says 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -218,8 +218,7 @@ def annotated_ious(
             for unit in units:
                 found[unit] = ious[unit]
         elif domain.any():
-            some = replace(measured, firing=measured.firing.select(units), thresholds=measured.thresholds[units])
-            part, counts = count_images(some, domain)
+            part, counts = count_images(measured.select(units), domain)
             for row, unit in enumerate(units):
                 found[unit] = _iou(part, counts.select([row]), formulas[unit])
     return tuple(found)

@@ -121,6 +121,7 @@ def unit_domains(
             coarse,
             units=end - begin,
             images=laid,
+            upper=None if measured.upper is None else measured.upper[begin:end],
             upsampling=measured.upsampling,
             workers=workers,
             device=device,

@@ -17,7 +17,7 @@ from explain.neurons.counts import stack_counts
 from explain.neurons.dissection import INTERPRETABLE, Detecting
 from explain.neurons.evidence.gathering import with_q_values
 from explain.neurons.results import UnitExplanation, Units, summary_of, warnings_of
-from explain.neurons.saving import unit_of_row, unit_row, write_concepts, write_tables
+from explain.neurons.saving import unit_arrays, unit_of_row, unit_row, write_concepts, write_tables
 from explain.runs import read_arrays, read_json, run_folder, write_json
 
 __all__ = ["merge_runs"]
@@ -101,15 +101,15 @@ def _refuse_other(first: _Part, other: _Part) -> None:
 
 
 def _order(parts: Sequence[_Part]) -> list[tuple[int, int]]:
-    """Return (part, place in it) of every unit, ascending."""
-    found: dict[int, tuple[int, int]] = {}
+    """Return (part, place in it) of every row, by unit, then range."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
     for number, part in enumerate(parts):
-        for place, unit in enumerate(part.saved.numbers.tolist()):
-            if unit in found:
-                other = parts[found[unit][0]].folder
-                raise RunError(f"unit {unit} is in {other} and in {part.folder}: give runs over different units")
-            found[unit] = (number, place)
-    return [found[unit] for unit in sorted(found)]
+        for place, key in enumerate(part.saved.keys):
+            if key in found:
+                other = parts[found[key][0]].folder
+                raise RunError(f"unit {key[0]} is in {other} and in {part.folder}: give runs over different units")
+            found[key] = (number, place)
+    return [found[key] for key in sorted(found)]
 
 
 def _units(parts: Sequence[_Part], order: list[tuple[int, int]]) -> tuple[Units, list[list[dict[str, Any]]]]:
@@ -136,8 +136,7 @@ def _write_counts(parts: Sequence[_Part], order: list[tuple[int, int]], units: U
     chosen = counts.select(np.array([begin[number] + place for number, place in order]))
     np.savez_compressed(
         path,
-        units=np.array([unit.unit for unit in units]),
-        thresholds=np.array([unit.threshold for unit in units], dtype=np.float32),
+        **unit_arrays(units),  # type: ignore[arg-type]  # numpy's stub takes allow_pickle by the same way
         active=chosen.active,
         indptr=chosen.indptr,
         cells=chosen.cells,

@@ -9,16 +9,22 @@ are in none. Here ranges are ``lower < a <= upper`` and leave no gap: every valu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explain.errors import InputError, ModelError
+from explain.neurons.collect import Collected
 from explain.neurons.firing import Firing
+from explain.neurons.units import UnitLayer
 
-__all__ = ["activation_ranges", "firing_in_ranges"]
+__all__ = ["MOST_BYTES", "activation_ranges", "firing_in_ranges", "in_ranges", "refuse_large"]
 
 Floats = NDArray[np.float32]
+MOST_BYTES = 8 << 30
+"""Memory that maps may take for ranges; more only where ``keep_bytes`` is set higher."""
 
 
 def activation_ranges(values: Sequence[Floats], k: int = 5) -> tuple[Floats, Floats]:
@@ -103,3 +109,50 @@ def firing_in_ranges(firing: Firing, lower: Floats, upper: Floats) -> tuple[Firi
     pair, which = pair[order], which[order]
     found = Firing(firing.unit[pair] * k + which, firing.image[pair], firing.maps[pair])
     return found, lower.ravel(), upper.ravel()
+
+
+def in_ranges(collected: Collected, k: int) -> Collected:
+    """Return a layer whose row ``u * k + r`` is range ``r`` of its unit ``u``: what counts and evidence start from.
+
+    ``layer`` stays what it was. Ranges that hold no value have equal, finite ends, so that nothing is in them.
+
+    Parameters
+    ----------
+    collected
+        With every map (`explain.neurons.collect.Job.every_map`).
+
+    Raises
+    ------
+    ModelError
+        A value is NaN or infinite.
+    """
+    begins = collected.firing.indptr(len(collected.layer.units)).tolist()
+    ends = activation_ranges([collected.firing.maps[begin:end] for begin, end in pairwise(begins)], k)
+    firing, lower, upper = firing_in_ranges(collected.firing, *ends)
+    empty, peaks = np.isinf(lower), np.repeat(collected.peaks, k)
+    return replace(
+        collected,
+        thresholds=np.where(empty, peaks, lower),
+        upper=np.where(empty, peaks, upper),
+        firing=firing,
+    )
+
+
+def refuse_large(layers: Sequence[UnitLayer], images: int, k: int, most: int = MOST_BYTES) -> None:
+    """Refuse layers whose maps do not fit in memory: clusters need all values of a unit at one time.
+
+    All maps of all layers are held, 4 bytes for each value, and those of one layer once more for each range at most.
+
+    Raises
+    ------
+    InputError
+        More than ``most`` bytes.
+    """
+    each = [4 * images * len(layer.units) * layer.grid[0] * layer.grid[1] for layer in layers]
+    needed = sum(each) + k * max(each, default=0)
+    if needed > most:
+        raise InputError(
+            f"{k} ranges of {sum(len(layer.units) for layer in layers)} units on {images} images need up to"
+            f" {needed / 1e9:.1f} GB of memory, more than {most / 1e9:.1f}: explain fewer units at a time"
+            " (`explain merge` unites the runs), or fewer images"
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explain.errors import InputError
 from explain.nets.subject import Subject
@@ -26,7 +27,16 @@ from explain.neurons.units import Directions
 from explain.neurons.upsampling import Axes, Upsampling
 from explain.types import ProbeSet
 
-__all__ = ["NeuronRun", "UnitExplanation", "Units", "category_rows", "labelled", "summary_of", "warnings_of"]
+__all__ = [
+    "NeuronRun",
+    "UnitExplanation",
+    "Units",
+    "as_ranges",
+    "category_rows",
+    "labelled",
+    "summary_of",
+    "warnings_of",
+]
 
 ALPHA = 0.05
 """False discovery rate at which units are counted as above chance."""
@@ -75,6 +85,17 @@ class UnitExplanation:
     """The best single concept of each category, without those of which nothing overlaps with the unit."""
     iou_annotated: float | None = None
     """IoU of the formula over the images annotated for all its categories; None where there are none."""
+    range: int | None = None
+    """Which range of the unit's activation this row is of, from 0, the lowest; None: its top quantile."""
+    lower: float | None = None
+    """Active is ``lower < value <= upper``; ``threshold`` is the same as ``lower``."""
+    upper: float | None = None
+    """Infinite in the highest range that holds a value."""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What no other row of the run has: (unit, range), the range -1 where there is none."""
+        return self.unit, -1 if self.range is None else self.range
 
     @property
     def certified(self) -> bool:
@@ -89,16 +110,34 @@ class UnitExplanation:
 
 @dataclass(frozen=True)
 class Units:
-    """Unit explanations in ascending order; ``units[42]`` is unit 42, also where only some units were explained."""
+    """Unit explanations in ascending order; ``units[42]`` is unit 42, also where only some units were explained.
+
+    Where ranges of activation were asked for, ``units[42, 0]`` is the lowest range of unit 42.
+    """
 
     rows: tuple[UnitExplanation, ...]
 
-    def __getitem__(self, unit: int) -> UnitExplanation:
-        for row in self.rows:
-            if row.unit == unit:
+    def __getitem__(self, unit: int | tuple[int, int]) -> UnitExplanation:
+        number, which = unit if isinstance(unit, tuple) else (unit, None)
+        rows = self.ranges(number)
+        if which is None and rows[0].range is not None:
+            raise InputError(
+                f"unit {number} has {len(rows)} ranges: ask for units[{number}, 0] or units.ranges({number})"
+            )
+        for row in rows:
+            if row.range == which:
                 return row
-        numbers = f"{self.rows[0].unit} to {self.rows[-1].unit}" if self.rows else "none"
-        raise InputError(f"unit {unit} was not explained; explained: {len(self.rows)} units, {numbers}")
+        told = f"0 to {rows[-1].range}" if rows[0].range is not None else "none; ask for ranges=K"
+        raise InputError(f"unit {number} has no range {which}; ranges: {told}")
+
+    def ranges(self, unit: int) -> tuple[UnitExplanation, ...]:
+        """Return the rows of a unit: its ranges of activation, ascending; one row where none were asked for."""
+        rows = tuple(row for row in self.rows if row.unit == unit)
+        if not rows:
+            numbers = f"{self.rows[0].unit} to {self.rows[-1].unit}" if self.rows else "none"
+            count = len({row.unit for row in self.rows})
+            raise InputError(f"unit {unit} was not explained; explained: {count} units, {numbers}")
+        return rows
 
     def __iter__(self) -> Iterator[UnitExplanation]:
         return iter(self.rows)
@@ -119,6 +158,8 @@ class NeuronRun:
     resolution: tuple[int, int] = (112, 112)
     quantile: float = 0.005
     quantile_at: QuantileAt = "lowres"
+    ranges: int | None = None
+    """Ranges of activation per unit, each a row of ``units``; None: the top quantile."""
     upsampling: Upsampling = "bilinear"
     axes: Axes | None = field(default=None, repr=False)
     """What each pixel of an upsampled map is made of; bilinear where None."""
@@ -175,10 +216,13 @@ class NeuronRun:
 
     def table(self, count: int | None = 20) -> str:
         """Return units by falling IoU as text; ``count=None``: all."""
-        rows = [f"{'unit':>5}  {'IoU':>6}  {'best concept':<24} {'IoU':>6}  formula"]
-        for unit in sorted(self.units, key=lambda unit: (-unit.iou, unit.unit))[:count]:
-            best = (unit.label or "-")[:24]
-            rows.append(f"{unit.unit:>5}  {unit.iou:>6.4f}  {best:<24} {unit.score:>6.4f}  {unit.formula or '-'}")
+        which = "" if self.ranges is None else f"  {'range':>5}"
+        rows = [f"{'unit':>5}{which}  {'IoU':>6}  {'best concept':<24} {'IoU':>6}  formula"]
+        for unit in sorted(self.units, key=lambda unit: (-unit.iou, unit.key))[:count]:
+            best, which = (unit.label or "-")[:24], "" if unit.range is None else f"  {unit.range:>5}"
+            rows.append(
+                f"{unit.unit:>5}{which}  {unit.iou:>6.4f}  {best:<24} {unit.score:>6.4f}  {unit.formula or '-'}"
+            )
         return "\n".join(rows)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -206,9 +250,21 @@ def labelled(unit: UnitExplanation, table: UnitTable, detecting: Detecting) -> U
     return replace(found, label=best.label, score=best.under(detecting.iou), label_category=best.category)
 
 
+def as_ranges(rows: Sequence[UnitExplanation], upper: NDArray[np.float32], ranges: int) -> tuple[UnitExplanation, ...]:
+    """Return rows that come unit by unit, range by range, with what tells the ranges of a unit apart."""
+    return tuple(
+        replace(row, range=place % ranges, lower=row.threshold, upper=end)
+        for place, (row, end) in enumerate(zip(rows, upper.tolist(), strict=True))
+    )
+
+
 def category_rows(units: Iterable[UnitExplanation]) -> list[dict[str, Any]]:
-    """Return `CategoryBest` of every unit and category as flat rows with the unit's number."""
-    return [{"unit": unit.unit, **asdict(row)} for unit in units for row in unit.categories]
+    """Return `CategoryBest` of every unit and category as flat rows with the unit's number (and range, if any)."""
+    return [
+        {"unit": unit.unit, **({} if unit.range is None else {"range": unit.range}), **asdict(row)}
+        for unit in units
+        for row in unit.categories
+    ]
 
 
 def summary_of(units: Units, detecting: Detecting | None = None, categories: Sequence[str] = ()) -> dict[str, Any]:
@@ -262,6 +318,9 @@ def _evidence_summary(units: Units) -> dict[str, Any]:
 def warnings_of(units: Units, quantile: float, before: str | None) -> tuple[str, ...]:
     """Return what a reader must know: units with nothing above their threshold; ``before``: a layer to try instead."""
     still = [unit for unit in units if unit.active == 0]
+    if any(unit.range is not None for unit in units):
+        many = f"{len(still)} of {len(units)} ranges hold no pixel: fewer distinct values than ranges, or none but zero"
+        return (many,) if still else ()
     full = [unit for unit in still if unit.threshold > 0]
     found = []
     if full:

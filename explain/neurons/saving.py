@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
-from math import isinf
+from math import inf, isinf
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,23 @@ from explain.neurons.results import NeuronRun, UnitExplanation, Units, category_
 from explain.neurons.upsampling import Axes, Upsampling
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
-__all__ = ["neuron_config", "save_run", "unit_of_row", "unit_row", "write_concepts", "write_run", "write_tables"]
+__all__ = [
+    "neuron_config",
+    "save_run",
+    "unit_arrays",
+    "unit_of_row",
+    "unit_row",
+    "write_concepts",
+    "write_run",
+    "write_tables",
+]
 
 THUMBNAIL = 160
 COLUMNS = (
     "unit,formula,iou,length,category,threshold,active,precision,recall,iou_heldout,p_value,bound,gap,ceiling,"
     "certified,search,label,score"
 ).split(",")
-OPTIONAL = ("p_untrained",)
+OPTIONAL = ("p_untrained", "range", "lower", "upper")
 """Columns that follow where they were asked for."""
 EVIDENCE = (
     "heldout_length",
@@ -58,6 +67,7 @@ def neuron_config(run: NeuronRun) -> dict[str, Any]:
         "quantile": run.quantile,
         "quantile_at": run.quantile_at,
         "upsampling": run.upsampling,
+        "ranges": run.ranges,
         "k": run.k,
         "length": run.length,
         "beam": run.beam,
@@ -111,8 +121,7 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
     save_cells(run.index.cells, folder / "arrays" / "cells.npz")
     np.savez_compressed(
         folder / "arrays" / "units.npz",
-        units=np.array([unit.unit for unit in run.units]),
-        thresholds=np.array([unit.threshold for unit in run.units], dtype=np.float32),
+        **unit_arrays(run.units),  # type: ignore[arg-type]  # numpy's stub takes allow_pickle by the same way
         active=run.counts.active,
         indptr=run.counts.indptr,
         cells=run.counts.cells,
@@ -155,6 +164,18 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
     write_json(folder / "manifest.json", manifest)
 
 
+def unit_arrays(units: Units) -> dict[str, NDArray[Any]]:
+    """Return what ``units.npz`` holds besides counts: numbers and ends, row by row."""
+    found: dict[str, NDArray[Any]] = {
+        "units": np.array([unit.unit for unit in units]),
+        "thresholds": np.array([unit.threshold for unit in units], dtype=np.float32),
+    }
+    if any(unit.range is not None for unit in units):
+        found["ranges"] = np.array([unit.range for unit in units], dtype=np.int64)
+        found["upper"] = np.array([unit.upper for unit in units], dtype=np.float32)
+    return found
+
+
 def _concepts(cells: Cells) -> list[dict[str, Any]]:
     return [
         {"name": concept.name, "category": concept.category, "pixels": pixels}
@@ -185,8 +206,12 @@ def _units(run: NeuronRun, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def unit_row(unit: UnitExplanation, examples: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one unit as ``run.json`` holds it."""
+    ends: dict[str, Any] = {}
+    if unit.range is not None and unit.upper is not None:
+        ends = {"range": unit.range, "lower": unit.lower, "upper": None if isinf(unit.upper) else unit.upper}
     return {
         "unit": unit.unit,
+        **ends,
         "formula": unit.formula,
         "iou": unit.iou,
         "length": unit.length,
@@ -219,9 +244,11 @@ def unit_of_row(row: Mapping[str, Any]) -> UnitExplanation:
     evidence = dict(row["evidence"]) if row["evidence"] is not None else None
     if evidence is not None:
         evidence["heldout_by_length"] = tuple(evidence["heldout_by_length"])
-    made = ("gap", "certified", "evidence", "by_length", "runners_up", "examples", "categories")
+    made = ("gap", "certified", "evidence", "by_length", "runners_up", "examples", "categories", "upper")
+    upper = row.get("upper")
     return UnitExplanation(
         **{key: value for key, value in row.items() if key not in made},
+        upper=inf if "upper" in row and upper is None else upper,
         best_by_length=tuple((one["length"], one["formula"], one["iou"]) for one in row["by_length"]),
         runners_up=tuple((one["formula"], one["iou"], one["length"]) for one in row["runners_up"]),
         evidence=Evidence(**evidence) if evidence is not None else None,
@@ -237,8 +264,13 @@ def write_tables(units: Units, histogram: Sequence[Mapping[str, Any]], folder: P
     """
     _write_csv(units, folder / "units.csv")
     _write_evidence(units, folder / "evidence.csv")
-    _write_rows(category_rows(units), ["unit", *_names(CategoryBest)], folder / "categories.csv")
+    _write_rows(category_rows(units), [*_keys(units), *_names(CategoryBest)], folder / "categories.csv")
     _write_rows(histogram, _names(CategoryCount), folder / "histogram.csv")
+
+
+def _keys(units: Units) -> list[str]:
+    """Return the columns that tell rows apart."""
+    return ["unit"] if all(unit.range is None for unit in units) else ["unit", "range"]
 
 
 def _names(kind: type[CategoryBest | CategoryCount]) -> list[str]:
@@ -262,7 +294,7 @@ def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
         present = (numbers >= 0).nonzero().flatten()
         if not len(present):
             continue
-        masks = _unit_masks(run.examples.maps[place, present], unit.threshold, run.resolution, run.axes or "bilinear")
+        masks = _unit_masks(run.examples.maps[place, present], unit, run.resolution, run.axes or "bilinear")
         holds = (
             formula_cells(run.index.cells, parse(unit.formula))
             if unit.formula is not None
@@ -284,10 +316,13 @@ def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
 
 
 def _unit_masks(
-    maps: torch.Tensor, threshold: float, size: tuple[int, int], how: Upsampling | Axes
+    maps: torch.Tensor, unit: UnitExplanation, size: tuple[int, int], how: Upsampling | Axes
 ) -> NDArray[np.bool_]:
     masks = np.zeros((len(maps), *size), dtype=np.bool_)
-    for image, _, mask in active_masks(maps[:, None], torch.tensor([threshold]), size, upsampling=how):
+    upper = None if unit.upper is None else torch.tensor([unit.upper])
+    for image, _, mask in active_masks(
+        maps[:, None], torch.tensor([unit.threshold]), size, upper=upper, upsampling=how
+    ):
         masks[image.numpy()] = mask.numpy()
     return masks
 
@@ -335,6 +370,9 @@ def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
         "label": unit.label or "",
         "score": repr(unit.score),
         "p_untrained": _number(evidence.p_untrained if evidence else None),
+        "range": "" if unit.range is None else unit.range,
+        "lower": _number(unit.lower),
+        "upper": _number(unit.upper),
     }
 
 
@@ -342,11 +380,13 @@ def _write_evidence(units: Units, path: Path) -> None:
     """Write ``evidence.csv``: a line per unit, empty where something was not asked for."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(["unit", "kind", "stopped", *EVIDENCE, "iou_annotated"])
+        keys = _keys(units)
+        writer.writerow([*keys, "kind", "stopped", *EVIDENCE, "iou_annotated"])
         for unit in units:
             values = [getattr(unit.evidence, name) if unit.evidence else None for name in EVIDENCE]
             values.append(unit.iou_annotated)
-            writer.writerow([unit.unit, unit.kind, unit.stopped, *(_number(value) for value in values)])
+            own = [getattr(unit, key) for key in keys]
+            writer.writerow([*own, unit.kind, unit.stopped, *(_number(value) for value in values)])
 
 
 def _number(value: float | None) -> str:

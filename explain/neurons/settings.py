@@ -50,6 +50,8 @@ class Settings:
     related_at: float | None = None
     cells_cache: bool = True
     """See `explain.neurons.indexing.open_index`."""
+    ranges: int | None = None
+    """Explain so many ranges of each unit's activation; its top quantile where None. See `explain.neurons.ranges`."""
 
     def __post_init__(self) -> None:
         rank(self.quantile, 1)
@@ -66,3 +68,13 @@ class Settings:
             raise InputError(f"batch_size={self.batch_size}: give at least 1")
         if self.examples < 0:
             raise InputError(f"examples={self.examples}: give 0 or more")
+        if self.ranges is not None:
+            self._check_ranges(self.ranges)
+
+    def _check_ranges(self, ranges: int) -> None:
+        if ranges < 2:
+            raise InputError(f"ranges={ranges}: give at least 2, or none for the top quantile only")
+        if self.quantile_at != "lowres":
+            raise InputError("ranges are clusters of the maps' own values: quantile_at='upsampled' has no say in them")
+        if self.finder.compat is not None:
+            raise InputError("the published code knows no ranges: leave compat away")

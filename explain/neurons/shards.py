@@ -29,7 +29,7 @@ from explain.neurons.indexing import build_share, index_arrays
 from explain.neurons.settings import Settings
 from explain.runs import SCHEMA, RunFolder, make_manifest, run_folder, write_json
 
-__all__ = ["FORMAT", "Given", "Shard", "collect_shard", "given_data", "parse_shard", "write_shard"]
+__all__ = ["FORMAT", "Given", "Shard", "check_shard", "collect_shard", "given_data", "parse_shard", "write_shard"]
 
 FORMAT = 1
 """Of shard folders; raised when an older one would be merged wrongly."""
@@ -91,6 +91,13 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
+def check_shard(shard: Shard, prepared: Prepared) -> None:
+    """Refuse jobs that cannot be cut; `InputError`."""
+    shard.images(len(prepared.probe), prepared.settings.batch_size)
+    if prepared.settings.ranges is not None:
+        raise InputError("ranges need every map of a unit at once: cut the job by units (--units), not by images")
+
+
 def collect_shard(
     model: nn.Module | Subject | str,
     layers: Sequence[str] | None,
@@ -117,7 +124,7 @@ def collect_shard(
         As `explain.dissect_layers`; more shards than batches; ``out`` is taken.
     """
     prepared = prepare(model, layers, probe, settings or Settings(), rotate=rotate, device=device, limit=limit)
-    shard.images(len(prepared.probe), prepared.settings.batch_size)
+    check_shard(shard, prepared)
     given = given_data([probe] if isinstance(probe, str | Path) else None, limit=limit)
     config = {"shard": str(shard), "model": prepared.subject.describe(), "data": prepared.probe.hash,
               "layers": [layer_row(*one) for one in zip(prepared.layers, prepared.bases, strict=True)],

@@ -22,7 +22,7 @@ __all__ = ["neurons_part", "path_data"]
 
 _NOT_ASKED = dict.fromkeys(
     "iou_heldout heldout_length p_value q_value chance_95 low high win_probability stability bound gap certified kind"
-    " f1 correlation iou_annotated".split()
+    " f1 correlation iou_annotated range lower upper".split()
 )
 """What a run may lack."""
 
@@ -39,7 +39,10 @@ def neurons_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
     album = make_album(folder, files, f"{prefix}p", budget=_BUDGET)
     masks = _read_masks(folder / "arrays" / "examples.npz")
     flat = [{**_NOT_ASKED, **unit, **(unit.get("evidence") or {})} for unit in run["units"]]
-    ordered = sorted(flat, key=lambda unit: (-unit["iou"], unit["unit"]))
+    for unit in flat:
+        unit["key"] = str(unit["unit"]) if unit["range"] is None else f"{unit['unit']}-{unit['range']}"
+        unit["name"] = str(unit["unit"]) if unit["range"] is None else f"{unit['unit']}, range {unit['range']}"
+    ordered = sorted(flat, key=lambda unit: (-unit["iou"], unit["unit"], unit["range"] or 0))
     units = [_unit(unit, images, album, masks, summary["threshold_iou"]) for unit in ordered]
     notes = [*album.notes, *run.get("warnings", [])]
     if masks is None and shown:
@@ -55,6 +58,7 @@ def neurons_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
         "viewbox": f"0 0 {masks['shape'][1]} {masks['shape'][0]}" if masks else "0 0 1 1",
         "kinds": summary.get("kinds", {}),
         "held_out": any(unit.get("iou_heldout") is not None for unit in ordered),
+        "ranges": settings.get("ranges"),
         "tested": any(unit.get("p_value") is not None for unit in ordered),
     }
     title = f"Neurons of {manifest.get('model', {}).get('name') or 'a network'}, {run['layer']}"
@@ -84,7 +88,8 @@ def _header(run: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[s
         "Cells": f"{run['cells']:,}",
         "Concepts": f"{len(run['concepts']):,}",
         "Passes": run.get("passes"),
-        "Quantile": settings.get("quantile"),
+        "Quantile": settings.get("quantile") if settings.get("ranges") is None else None,
+        "Ranges per unit": settings.get("ranges"),
         "Length": settings.get("length"),
         "Search": settings.get("search"),
         "Beam": settings.get("beam"),
@@ -165,6 +170,8 @@ def _silence(unit: Mapping[str, Any]) -> str:
     """Why a unit has no formula."""
     if unit["active"]:
         return "overlaps with no concept"
+    if unit.get("range") is not None:
+        return "holds no pixel"
     if unit["threshold"] and unit["threshold"] > 0:
         return f"saturates: nothing above {number(unit['threshold'], 2)}"
     return "never fires"
@@ -189,7 +196,7 @@ def _unit(
                 "iou": example["iou"],
                 "unit": _outline(masks, "unit", example["row"]) if outlines and masks else "",
                 "formula": _outline(masks, "formula", example["row"]) if outlines and masks else "",
-                "alt": f"unit {unit['unit']}, rank {rank}, activation {number(example['peak'], 2)}, "
+                "alt": f"unit {unit['name']}, rank {rank}, activation {number(example['peak'], 2)}, "
                 f"IoU here {number(example['iou'], 2)}, image {image['name']}",
             }
         )

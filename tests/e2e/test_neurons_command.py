@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -519,3 +520,57 @@ def test_shards_that_do_not_make_a_whole_are_refused(run, net, scenes, tmp_path)
     )
     assert (code, "--shard is for one network, got 2" in err) == (2, True)
     assert not (tmp_path / "no").exists()
+
+
+# --- ranges of activation ---------------------------------------------------------------------------------------
+
+
+def test_ranges_of_activation_and_an_interruption(run, net, scenes, tmp_path, monkeypatch):
+    import explain.neurons.evidence.chance as chance
+
+    command = arguments(net, scenes, "--ranges", "3", "--length", "2")
+    whole, cut, some = (tmp_path / name for name in ("whole", "cut", "some"))
+    code, text, err = run(*command, "--sort", "-range", "--out", whole)
+    assert code == 0, err
+    assert "24 ranges (3 per unit) of 1" in text
+    assert "20 of 24 ranges, by range" in text
+    rows = table(whole)
+    assert [(row["unit"], row["range"]) for row in rows] == [(str(u), str(r)) for u in range(8) for r in range(3)]
+    assert list(rows[0])[-3:] == ["range", "lower", "upper"]
+    for one, two in pairwise(rows):
+        if one["unit"] == two["unit"]:
+            assert float(one["upper"]) == float(two["lower"])
+    original, calls = chance._null, []
+
+    def null(*given, **options):
+        calls.append(given)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return original(*given, **options)
+
+    monkeypatch.setattr("explain.runs.Checkpoint.due", lambda self, name: self.folder is not None)
+    monkeypatch.setattr(chance, "_null", null)
+    assert run(*command, "--out", cut)[0] == 130
+    assert run(*command, "--out", cut, "--resume")[0] == 0
+    assert len(calls) == 5 + 24 - 4  # ranges that were done are not done again
+    same(whole, cut)
+    for out, units in ((some, "0:3"), (tmp_path / "rest", "3:8")):
+        assert run(*command, "--units", units, "--out", out)[0] == 0
+    code, _, err = run("merge", some, tmp_path / "rest", "--out", tmp_path / "merged")
+    assert code == 0, err
+    same(whole, tmp_path / "merged")
+    code, text, err = run("ask", whole, rows[4]["formula"], "--sort", "-range")
+    assert code == 0, err
+    assert "range" in text
+    for wrong, message in (
+        (("--ranges", "1"), "ranges=1: give at least 2"),
+        (("--ranges", "3", "--quantile-at", "upsampled"), "clusters of the maps' own values"),
+        (("--sort", "range"), "no column 'range' to sort by"),
+        (("--ranges", "3", "--shard", "1/2"), "cut the job by units"),
+    ):
+        code, _, err = run(*arguments(net, scenes, *wrong, "--out", tmp_path / "no"))
+        assert code == 2
+        assert message in err
+        assert err.count("\n") == 1
+    code, text, err = run("report", whole, some)
+    assert code == 0, err

@@ -121,11 +121,13 @@ def _null(
 
 def _active_pixels(measured: Measured, unit: int, part: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the active pixels of a unit's maps, one after the other, and where each map's begin."""
-    limit, size = float(measured.thresholds[unit]), measured.index.local.shape[1:]
+    size = measured.index.local.shape[1:]
+    low, high = float(measured.thresholds[unit]), np.inf if measured.upper is None else float(measured.upper[unit])
     sizes, pixels = [np.zeros(1, np.int64)], [np.zeros(0, np.int64)]
     for begin in range(part.start, part.stop, _MAPS):
         maps = torch.from_numpy(measured.firing.maps[begin : min(begin + _MAPS, part.stop)])
-        active = (upsample(maps, (size[0], size[1]), measured.upsampling) > limit).flatten(1).numpy()
+        large = upsample(maps, (size[0], size[1]), measured.upsampling).flatten(1).numpy()
+        active = (large > low) & (large <= high)
         sizes.append(active.sum(1))
         pixels.append(np.flatnonzero(active) % active.shape[1])
     return np.cumsum(np.concatenate(sizes)), np.concatenate(pixels)

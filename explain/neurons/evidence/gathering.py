@@ -206,11 +206,17 @@ def with_q_values(rows: Sequence[Evidence]) -> tuple[Evidence, ...]:
 
 
 def with_untrained(
-    rows: Sequence[Evidence], observed: Sequence[float], untrained: Sequence[float]
+    rows: Sequence[Evidence], observed: Sequence[float], untrained: Sequence[float], ranges: int = 1
 ) -> tuple[Evidence, ...]:
-    """Return the evidence of all units with p-values against the IoU of the untrained network's units."""
-    p_values = against_untrained(np.array(observed), np.array(untrained)).tolist()
-    return tuple(replace(row, p_untrained=p) for row, p in zip(rows, p_values, strict=True))
+    """Return the evidence of all units with p-values against the IoU of the untrained network's units.
+
+    Where each unit has several ranges, one after the other, each is compared with the same range of those units.
+    """
+    p_values = np.empty(len(rows))
+    for place in range(ranges):
+        part = slice(place, None, ranges)
+        p_values[part] = against_untrained(np.array(observed)[part], np.array(untrained)[part])
+    return tuple(replace(row, p_untrained=p) for row, p in zip(rows, p_values.tolist(), strict=True))
 
 
 class _Saved:

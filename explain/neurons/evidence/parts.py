@@ -40,15 +40,23 @@ class Measured:
     index: CellIndex
     firing: Firing
     thresholds: NDArray[np.float32]
-    """``(u,)``."""
+    """``(u,)``: active is what lies strictly above."""
     pixels: Ints
     """Of `image_pixels`."""
     upsampling: Upsampling | Axes = "bilinear"
+    upper: NDArray[np.float32] | None = None
+    """``(u,)``: and at most this, where units are ranges of activation; nothing is too high where None."""
 
     @property
     def units(self) -> int:
         """How many units there are."""
         return len(self.thresholds)
+
+    def select(self, units: Sequence[int] | Ints) -> Measured:
+        """Return some of the units, numbered anew in the order given."""
+        chosen = np.asarray(units, np.int64)
+        upper = None if self.upper is None else self.upper[chosen]
+        return replace(self, firing=self.firing.select(chosen), thresholds=self.thresholds[chosen], upper=upper)
 
 
 def image_pixels(index: CellIndex) -> Ints:
@@ -85,6 +93,7 @@ def count_images(measured: Measured, images: Bools) -> tuple[Cells, UnitCounts]:
         measured.index,
         units=measured.units,
         images=laid,
+        upper=measured.upper,
         upsampling=measured.upsampling,
     )
     return cells_of_images(measured.index, measured.pixels, images), counts

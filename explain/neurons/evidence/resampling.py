@@ -45,7 +45,8 @@ def image_counts(measured: Measured, unit: int, formulas: list[Formula]) -> tupl
     pairs = measured.firing.select([unit])
     each = Firing(np.arange(len(pairs)), pairs.image, pairs.maps)  # a row per image that fires
     limits = np.full(len(pairs), measured.thresholds[unit], np.float32)
-    counts = count_firing(each, limits, index, units=len(pairs), upsampling=measured.upsampling)
+    upper = None if measured.upper is None else np.full(len(pairs), measured.upper[unit], np.float32)
+    counts = count_firing(each, limits, index, units=len(pairs), upper=upper, upsampling=measured.upsampling)
     images = len(index)
     active = np.bincount(pairs.image, counts.active, images).astype(np.float64)
     shared, pixels = np.zeros((len(formulas), images)), np.zeros((len(formulas), images))
