@@ -252,6 +252,11 @@ def print_run(console: Console, run: Any) -> None:
         if run.untrained["buffers_kept"]:
             kept = ", ".join(run.untrained["buffers_kept"])
             console.print(f"warning: the untrained network keeps these buffers: {kept}", style="yellow")
+    if "beam_below" in facts:
+        console.print(
+            f"the beam alone was below what was found in {facts['beam_below']} of {facts['beam_searched']} units"
+            + (f", there by {100 * facts['beam_gain']:.1f} % of its IoU" if facts["beam_below"] else "")
+        )
     if facts["stopped"]:
         console.print(
             f"the search of {facts['stopped']} units was stopped by its limits: their formulas may not be the best, and"

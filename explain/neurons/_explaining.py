@@ -142,6 +142,7 @@ def explanation(
         search=result.search,
         bound=result.bound,
         stopped=result.stopped,
+        beam_iou=result.beam_iou,
         kind=kind_of(result.formula, categories, related.near if related is not None else None),
         label=single if label is not None else None,
         score=result.by_length[0].iou if result.by_length else 0.0,

@@ -80,6 +80,8 @@ class UnitExplanation:
     stopped: str = ""
     """``"time"`` or ``"gap"`` where a limit ended the search before the proof (another machine may then find another
     formula); ``""``: it came to its end."""
+    beam_iou: float | None = None
+    """What the beam search before the optimal one reached; None where the formula is the beam's."""
     evidence: Evidence | None = None
     categories: tuple[CategoryBest, ...] = ()
     """The best single concept of each category, without those of which nothing overlaps with the unit."""
@@ -295,10 +297,20 @@ def summary_of(units: Units, detecting: Detecting | None = None, categories: Seq
         "kinds": shares(unit.kind for unit in units),
         "certified": sum(unit.certified for unit in units),
         "stopped": sum(bool(unit.stopped) for unit in units),
+        **_beam_summary(units),
         **_evidence_summary(units),
         "by_category": dict(Counter(unit.label_category for unit in detectors).most_common()),
         "histogram": [asdict(row) for row in rows],
     }
+
+
+def _beam_summary(units: Units) -> dict[str, Any]:
+    """Return how often the beam was below what the optimal search found, and by which share of its IoU on average."""
+    pairs = [(unit.iou, unit.beam_iou) for unit in units if unit.beam_iou]
+    if not pairs:
+        return {}
+    gains = [iou / beam - 1 for iou, beam in pairs if iou > beam]
+    return {"beam_below": len(gains), "beam_searched": len(pairs), "beam_gain": float(np.mean(gains or [0.0]))}
 
 
 def _evidence_summary(units: Units) -> dict[str, Any]:

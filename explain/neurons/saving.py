@@ -226,6 +226,7 @@ def unit_row(unit: UnitExplanation, examples: list[dict[str, Any]]) -> dict[str,
         "gap": unit.gap,
         "certified": unit.certified,
         "stopped": unit.stopped,
+        "beam_iou": unit.beam_iou,
         "kind": unit.kind,
         "evidence": asdict(unit.evidence) if unit.evidence is not None else None,
         "label": unit.label,
@@ -381,12 +382,14 @@ def _write_evidence(units: Units, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         keys = _keys(units)
-        writer.writerow([*keys, "kind", "stopped", *EVIDENCE, "iou_annotated"])
+        writer.writerow([*keys, "kind", "stopped", "beam_iou", *EVIDENCE, "iou_annotated"])
         for unit in units:
             values = [getattr(unit.evidence, name) if unit.evidence else None for name in EVIDENCE]
             values.append(unit.iou_annotated)
             own = [getattr(unit, key) for key in keys]
-            writer.writerow([*own, unit.kind, unit.stopped, *(_number(value) for value in values)])
+            writer.writerow(
+                [*own, unit.kind, unit.stopped, _number(unit.beam_iou), *(_number(value) for value in values)]
+            )
 
 
 def _number(value: float | None) -> str:
