@@ -12,7 +12,7 @@ from rich.table import Table
 
 from explain.cli import options as opt
 from explain.cli.localize import print_result
-from explain.cli.neurons import print_run, read_units, unit_table
+from explain.cli.neuron_tables import print_run, read_units, unit_table
 from explain.cli.progress import progress_bars
 
 __all__ = ["demo"]

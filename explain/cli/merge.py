@@ -36,7 +36,7 @@ def merge(
     console = wide_console()
     if any(is_shard(folder) for folder in runs):
         from explain.cli.neuron_shards import merge_shard_runs
-        from explain.cli.neurons import print_tables
+        from explain.cli.neuron_tables import print_tables
 
         place = opt.auto_device(device)
         merge_shard_runs(runs, out, data, place, console, overwrite=overwrite, resume=resume)

@@ -67,7 +67,7 @@ def merge_shard_runs(
 ) -> None:
     """Write the run of all shards, or a folder of runs where they have several layers or bases."""
     from explain.cli.neuron_runs import Variant, write_runs
-    from explain.cli.neurons import print_run
+    from explain.cli.neuron_tables import print_run
     from explain.distributed import ALONE
     from explain.neurons.merging_shards import open_shards, read_shards
     from explain.runs import run_folder

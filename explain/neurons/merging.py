@@ -17,7 +17,8 @@ from explain.neurons.counts import stack_counts
 from explain.neurons.dissection import INTERPRETABLE, Detecting
 from explain.neurons.evidence.gathering import with_q_values
 from explain.neurons.results import UnitExplanation, Units, summary_of, warnings_of
-from explain.neurons.saving import unit_arrays, unit_of_row, unit_row, write_concepts, write_tables
+from explain.neurons.saving import unit_arrays, unit_of_row, unit_row
+from explain.neurons.tables import write_concepts, write_tables
 from explain.runs import read_arrays, read_json, run_folder, write_json
 
 __all__ = ["merge_runs"]

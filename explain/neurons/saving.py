@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from math import inf, isinf
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from explain.errors import RunError
 from explain.nets.inputs import read_image
 from explain.neurons.cell_table import Cells, formula_cells, save_cells
 from explain.neurons.counts import active_masks
-from explain.neurons.detectors import CategoryCount
 from explain.neurons.dissection import CategoryBest
 from explain.neurons.evidence.gathering import Evidence
 from explain.neurons.formula import parse
-from explain.neurons.results import NeuronRun, UnitExplanation, Units, category_rows
+from explain.neurons.results import NeuronRun, UnitExplanation, Units
+from explain.neurons.tables import write_concepts, write_tables
 from explain.neurons.upsampling import Axes, Upsampling
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
@@ -31,30 +30,10 @@ __all__ = [
     "unit_arrays",
     "unit_of_row",
     "unit_row",
-    "write_concepts",
     "write_run",
-    "write_tables",
 ]
 
 THUMBNAIL = 160
-COLUMNS = (
-    "unit,formula,iou,length,category,threshold,active,precision,recall,iou_heldout,p_value,bound,gap,ceiling,"
-    "certified,search,label,score"
-).split(",")
-OPTIONAL = ("p_untrained", "range", "lower", "upper")
-"""Columns that follow where they were asked for."""
-EVIDENCE = (
-    "heldout_length",
-    "stability",
-    "f1",
-    "correlation",
-    "q_value",
-    "chance_mean",
-    "chance_95",
-    "low",
-    "high",
-    "win_probability",
-)
 
 
 def neuron_config(run: NeuronRun) -> dict[str, Any]:
@@ -183,14 +162,6 @@ def _concepts(cells: Cells) -> list[dict[str, Any]]:
     ]
 
 
-def write_concepts(concepts: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write ``concepts.csv``: a line per concept, by number."""
-    with (folder / "concepts.csv").open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, ("name", "category", "pixels"))
-        writer.writeheader()
-        writer.writerows(concepts)
-
-
 def _stacked(rows: list[dict[str, Any]], key: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return packed masks as uint8 ``(n, bytes)``; n may be 0."""
     return np.array([row[key] for row in rows], dtype=np.uint8).reshape(len(rows), (size[0] * size[1] + 7) // 8)
@@ -257,35 +228,6 @@ def unit_of_row(row: Mapping[str, Any]) -> UnitExplanation:
     )
 
 
-def write_tables(units: Units, histogram: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write the tables of a run.
-
-    ``units.csv`` and ``evidence.csv``: a line per unit, ascending; ``categories.csv``: per unit and category;
-    ``histogram.csv``: per category.
-    """
-    _write_csv(units, folder / "units.csv")
-    _write_evidence(units, folder / "evidence.csv")
-    _write_rows(category_rows(units), [*_keys(units), *_names(CategoryBest)], folder / "categories.csv")
-    _write_rows(histogram, _names(CategoryCount), folder / "histogram.csv")
-
-
-def _keys(units: Units) -> list[str]:
-    """Return the columns that tell rows apart."""
-    return ["unit"] if all(unit.range is None for unit in units) else ["unit", "range"]
-
-
-def _names(kind: type[CategoryBest | CategoryCount]) -> list[str]:
-    return [one.name for one in fields(kind)]
-
-
-def _write_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, columns)
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: repr(value) if isinstance(value, float) else value for name, value in row.items()})
-
-
 def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
     """Yield each unit's top images with the unit's and the formula's mask as packed bits."""
     assert run.index is not None  # both were checked by write_run
@@ -337,60 +279,3 @@ def _thumbnail(run: NeuronRun, number: int, folder: Path) -> str | None:
     name = f"images/{number:05d}.webp"
     picture.save(folder / name, quality=72)
     return name
-
-
-def _write_csv(units: Units, path: Path) -> None:
-    """Write ``units.csv``: ascending unit, floats by ``repr``; what this run did not compute is empty."""
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        rows = [_csv_row(unit) for unit in units]
-        asked = [name for name in OPTIONAL if any(row[name] != "" for row in rows)]
-        writer = csv.DictWriter(handle, [*COLUMNS, *asked], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
-    evidence = unit.evidence
-    return {
-        "unit": unit.unit,
-        "formula": unit.formula or "",
-        "iou": repr(unit.iou),
-        "length": unit.length,
-        "category": unit.category,
-        "threshold": repr(unit.threshold),
-        "active": unit.active,
-        "precision": repr(unit.precision),
-        "recall": repr(unit.recall),
-        "iou_heldout": _number(evidence.iou_heldout if evidence else None),
-        "p_value": _number(evidence.p_value if evidence else None),
-        "bound": _number(unit.bound),
-        "gap": _number(unit.gap),
-        "ceiling": repr(unit.ceiling),
-        "certified": unit.certified,
-        "search": unit.search,
-        "label": unit.label or "",
-        "score": repr(unit.score),
-        "p_untrained": _number(evidence.p_untrained if evidence else None),
-        "range": "" if unit.range is None else unit.range,
-        "lower": _number(unit.lower),
-        "upper": _number(unit.upper),
-    }
-
-
-def _write_evidence(units: Units, path: Path) -> None:
-    """Write ``evidence.csv``: a line per unit, empty where something was not asked for."""
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        keys = _keys(units)
-        writer.writerow([*keys, "kind", "stopped", "beam_iou", *EVIDENCE, "iou_annotated"])
-        for unit in units:
-            values = [getattr(unit.evidence, name) if unit.evidence else None for name in EVIDENCE]
-            values.append(unit.iou_annotated)
-            own = [getattr(unit, key) for key in keys]
-            writer.writerow(
-                [*own, unit.kind, unit.stopped, _number(unit.beam_iou), *(_number(value) for value in values)]
-            )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)
