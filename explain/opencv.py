@@ -1,4 +1,4 @@
-"""Connected components and outlines of masks: the only module that imports OpenCV, and only when it is used.
+"""Components and outlines of masks, cloning and inpainting: the only module that imports OpenCV, when it is used.
 
 OpenCV needs system libraries that servers often lack. Here that is one clear error when a component is asked
 for, and nothing at all for everyone else.
@@ -19,9 +19,11 @@ __all__ = [
     "components",
     "contour_boxes",
     "distance_to_background",
+    "inpainted",
     "largest_component",
     "load",
     "outline_paths",
+    "seamless_clone",
 ]
 
 Box = tuple[int, int, int, int]
@@ -90,6 +92,34 @@ def distance_to_background(mask: NDArray[Any]) -> NDArray[np.float64]:
     found = cv2.distanceTransform(_as_uint8(mask), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64)
     exact: NDArray[np.float64] = np.sqrt(np.round(found**2))  # OpenCV's are float32; their squares are whole numbers
     return exact
+
+
+def inpainted(image: NDArray[np.uint8], mask: NDArray[Any], *, radius: float = 5.0) -> NDArray[np.uint8]:
+    """Return an image ``(h, w, 3)`` whose masked pixels are filled from around them (Telea 2004)."""
+    cv2 = load()
+    found: NDArray[np.uint8] = cv2.inpaint(np.ascontiguousarray(image), _as_uint8(mask), radius, cv2.INPAINT_TELEA)
+    return found
+
+
+def seamless_clone(patch: NDArray[np.uint8], image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return ``image`` with the gradients of ``patch`` inside a mask, all ``(h, w, ...)``: Poisson image editing.
+
+    Perez et al. 2003. Inside, colours grow from those of ``image`` at the mask's edge, so the outermost pixels of the
+    image belong to no mask. Of a mask that is nowhere three pixels high and wide, the patch's own pixels are taken.
+    """
+    inside = _as_uint8(mask).copy()
+    inside[[0, -1]] = 0
+    inside[:, [0, -1]] = 0
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if len(rows) == 0 or min(rows[-1] - rows[0], columns[-1] - columns[0]) < 2:  # OpenCV fails on those
+        return np.where(inside[..., None] != 0, patch, image)
+    # OpenCV cuts the mask's box out and centres it at a point; this one puts it back to where it was.
+    middle = (int(columns[0] + columns[-1] + 1) // 2, int(rows[0] + rows[-1] + 1) // 2)
+    cv2 = load()
+    found: NDArray[np.uint8] = cv2.seamlessClone(
+        np.ascontiguousarray(patch), np.ascontiguousarray(image), inside * np.uint8(255), middle, cv2.NORMAL_CLONE
+    )
+    return found
 
 
 def largest_component(mask: NDArray[Any]) -> Box | None:

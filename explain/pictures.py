@@ -47,6 +47,7 @@ __all__ = [
     "panel",
     "saliency_overlay",
     "saliency_picture",
+    "shared_scale",
 ]
 
 Box = tuple[int, int, int, int]
@@ -135,16 +136,38 @@ def compare(
 
 
 def saliency_overlay(
-    saliency: Saliency, index: int, rank: int, *, longest: int = 480, image: Picture | None = None
+    saliency: Saliency,
+    index: int,
+    rank: int,
+    *,
+    longest: int = 480,
+    image: Picture | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """Return one map over its photo, in the photo's proportions, without title, scale or box."""
+    """Return one map over its photo, in the photo's proportions, without title, colour bar or box.
+
+    ``scale``: the raw values (low, high) that the colours span; the map's own where None. See `shared_scale`.
+    """
     photo, place = _ground(saliency, index, image)
     if photo is None:
         raise InputError("maps of tensors have no photo to lie over: explain pictures, or give image=")
     factor = min(1.0, longest / max(photo.size))
     size = (max(1, round(photo.height * factor)), max(1, round(photo.width * factor)))
     shown = _spread(_enlarging(saliency, index, rank), size, place.scaled(size))
-    return overlay(photo.resize(size[::-1], Image.Resampling.LANCZOS), shown, alpha=0.5)
+    low, high = scale or (None, None)
+    return overlay(photo.resize(size[::-1], Image.Resampling.LANCZOS), shown, alpha=0.5, low=low, high=high)
+
+
+def shared_scale(saliency: Saliency, index: int) -> tuple[float, float]:
+    """Return the lowest and the highest raw value of all maps of an image, zero between them.
+
+    Maps of several classes that are drawn on it can be compared by their colours.
+    """
+    values = saliency.values[index].detach().float()
+    finite = values[values.isfinite()]
+    if not len(finite):
+        return 0.0, 0.0
+    return min(0.0, float(finite.min())), max(0.0, float(finite.max()))
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from explain.cli import options as opt
+from explain.cli.findings import print_findings
 from explain.cli.progress import progress_bars
 from explain.errors import InputError, near
 
@@ -20,8 +19,6 @@ __all__ = ["KINDS", "discover"]
 
 KINDS = ("features", "crops", "scene-objects", "concepts")
 _LABELLED = ("features", "crops")
-_TABLES = 8
-"""Tables on the terminal; the report has all."""
 
 
 def discover(
@@ -122,7 +119,7 @@ def _job(kind: str) -> Callable[..., Any]:
 
 
 def _run(job: Callable[..., Any], out: Path, config: dict[str, Any], resume: bool, overwrite: bool) -> None:
-    from explain.localization.discovery.saving import write_discovery
+    from explain.findings.saving import write_findings
     from explain.report import render
     from explain.runs import run_folder
 
@@ -133,24 +130,7 @@ def _run(job: Callable[..., Any], out: Path, config: dict[str, Any], resume: boo
         else:
             with progress_bars() as progress:
                 result = job(checkpoint=folder.checkpoint, progress=progress)
-            write_discovery(result, folder.path, config=config)
+            write_findings(result, folder.path, config=config)
             render(folder.path)
-            _print(console, result)
+            print_findings(console, result)
     console.print(f"report: {out / 'report.html'}")
-
-
-def _print(console: Console, result: Any) -> None:
-    """Print how it was done, the warnings and the tables."""
-    for note in result.notes:
-        console.print(Text(note))
-    for warning in result.warnings:
-        console.print(Text(f"warning: {warning}"), style="yellow")
-    for table in result.tables[:_TABLES]:
-        shown = Table(title=Text(table.title))
-        for number, name in enumerate(table.columns):
-            shown.add_column(Text(name), justify="left" if number in table.words else "right")
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
-        console.print(shown)
-    if len(result.tables) > _TABLES:
-        console.print(f"{len(result.tables) - _TABLES} more table(s) in the report")

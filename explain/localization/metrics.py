@@ -6,12 +6,12 @@ box of the image (any box of the labelled class counts); 0 where no box was pred
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from math import sqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from explain.findings.scores import Score, proportion
 
 __all__ = [
     "Score",
@@ -24,38 +24,8 @@ __all__ = [
     "top_loc_error",
 ]
 
-Z95 = 1.959963984540054
-
 CENTRE_SIGMA = sqrt(0.5) / 2 / sqrt(2 * np.log(5))
 """Spread of the centre baseline, as a share of the side: at 20 % of the maximum its box is half of the image."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """A percentage with its 95 % interval and the number of images."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the score as JSON takes it."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
-
-
-def proportion(hits: NDArray[np.bool_]) -> Score:
-    """Return the share of True with its Wilson score interval (Wilson 1927), in percent."""
-    n = len(hits)
-    if n == 0:
-        return Score(0.0, 0.0, 100.0, 0)
-    p = float(np.count_nonzero(hits)) / n
-    centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
-    return Score(100 * p, max(0.0, 100 * (centre - half)), min(100.0, 100 * (centre + half)), n)
 
 
 def classification_error(ranks: NDArray[np.int64], k: int) -> Score:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.localization.metrics import Score
+from explain.findings.scores import Score, mcnemar
 
 __all__ = ["Difference", "bootstrap", "cross_fitted", "mcnemar", "paired_difference", "replicates_of"]
 
@@ -83,17 +82,6 @@ class Difference:
     p: float
     """McNemar's exact two-sided test of no difference."""
     n: int
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the exact two-sided p-value (McNemar 1947; binomial with one half over the images that flip)."""
-    flips, fewer = only_first + only_second, min(only_first, only_second)
-    if flips > 1000:  # the sum below has exact terms of hundreds of digits; the normal limit is as good
-        from math import erfc, sqrt
-
-        return min(1.0, erfc(max(0.0, abs(only_first - only_second) - 1) / sqrt(2 * flips)))
-    tail = sum(comb(flips, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**flips) if flips else 1.0
 
 
 def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_], *, seed: int = 0) -> Difference:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.localization.metrics import Z95, Score, classification_error, proportion
+from explain.findings.scores import Z95, Score, proportion
+from explain.localization.metrics import classification_error
 from explain.localization.planes import thresholds_of
 from explain.localization.protocols import Protocol
 from explain.localization.scoring import BUDGETS

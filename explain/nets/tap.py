@@ -19,7 +19,7 @@ from explain.errors import ModelError, near
 from explain.nets.modes import eval_mode
 from explain.nets.record import recording
 
-__all__ = ["Stop", "Tap", "check_layer", "count_calls", "cut", "stop_at"]
+__all__ = ["Stop", "Tap", "call_order", "check_layer", "count_calls", "cut", "edited", "listening", "stop_at"]
 
 
 class Tap:
@@ -46,7 +46,7 @@ class Tap:
             check_layer(model, layer)
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(_listening(self._model, self._layers, self._keep))
+        self._stack.enter_context(listening(self._model, self._layers, self._keep))
         return self
 
     def __exit__(
@@ -73,7 +73,7 @@ class Tap:
 
 
 @contextmanager
-def _listening(model: nn.Module, layers: Sequence[str], listen: Callable[[str, Any], Any]) -> Iterator[None]:
+def listening(model: nn.Module, layers: Sequence[str], listen: Callable[[str, Any], Any]) -> Iterator[None]:
     """Call ``listen(layer, output)`` for what the layers give in this thread, inside the block.
 
     What it returns takes the output's place, unless it is None.
@@ -136,7 +136,7 @@ def stop_at(model: nn.Module, layer: str, images: Tensor, *, call: int = 1) -> T
             raise Stop(value)
 
     try:
-        with _listening(model, [layer], reached):
+        with listening(model, [layer], reached):
             model(images)
     except Stop as stop:
         return stop.value
@@ -166,12 +166,51 @@ def cut(model: nn.Module, layers: Sequence[str], run: Callable[[], Any]) -> tupl
             kept[layer] = value
             return value.clone()
 
-    with torch.no_grad(), _listening(model, layers, swap):
+    with torch.no_grad(), listening(model, layers, swap):
         output = run()
     missing = [layer for layer in layers if layer not in kept]
     if missing:
         raise ModelError(f"layer {missing[0]!r} was not reached by the forward pass")
     return {layer: kept[layer] for layer in layers}, output
+
+
+@contextmanager
+def edited(
+    model: nn.Module, layer: str, change: Callable[[Tensor], Tensor], *, call: int | None = None
+) -> Iterator[None]:
+    """Inside the block the network goes on with ``change(output)`` of a layer in the place of its output.
+
+    In this thread only; the graph goes through ``change``. Hooks are removed when the block ends, also by an exception.
+
+    Parameters
+    ----------
+    call
+        Which output of the layer is changed in each forward pass of ``model`` (shared modules are called several
+        times); every one where None.
+
+    Raises
+    ------
+    ModelError
+        A layer name that the model does not have, or whose output is not a tensor.
+    """
+    calls, thread = 0, threading.get_ident()
+
+    def begin(*_: Any) -> None:
+        nonlocal calls
+        if threading.get_ident() == thread:
+            calls = 0
+
+    def swap(_: str, output: Any) -> Tensor | None:
+        nonlocal calls
+        calls += 1
+        if not isinstance(output, Tensor):
+            raise ModelError(f"layer {layer!r} returns {type(output).__name__}, not a tensor: take a layer inside it")
+        return change(output) if call in (None, calls) else None
+
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(begin).remove)
+        stack.enter_context(listening(model, [layer], swap))
+        yield
 
 
 def count_calls(model: nn.Module, layer: str, run: Callable[[], Any]) -> int:
@@ -188,8 +227,28 @@ def count_calls(model: nn.Module, layer: str, run: Callable[[], Any]) -> int:
         nonlocal calls
         calls += 1
 
-    with eval_mode(model), torch.inference_mode(False), torch.no_grad(), _listening(model, [layer], count):
+    with eval_mode(model), torch.inference_mode(False), torch.no_grad(), listening(model, [layer], count):
         run()
     if calls == 0:
         raise ModelError(f"layer {layer!r} was not reached by the forward pass")
     return calls
+
+
+def call_order(model: nn.Module, layers: Sequence[str], run: Callable[[], Any]) -> list[str]:
+    """Return the names of ``layers`` in the order in which they give outputs in one forward pass, which ``run`` makes.
+
+    A layer that is called several times is there as often; one that is not reached is not.
+
+    Raises
+    ------
+    ModelError
+        A layer that the model does not have.
+    """
+    found: list[str] = []
+
+    def note(layer: str, value: Any) -> None:
+        found.append(layer)
+
+    with eval_mode(model), torch.inference_mode(False), torch.no_grad(), listening(model, layers, note):
+        run()
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 from explain.report.album import Album, make_album
 from explain.report.parts import Part, header_rows
 
-__all__ = ["discovery_part"]
+__all__ = ["discovery_part", "findings_album", "findings_view"]
 
 _BUDGET = 5 * 2**20
 """Bytes of pictures in the page, before their encoding as text adds a third."""
@@ -24,18 +24,28 @@ _TITLES = {
 def discovery_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
     """Build the part from ``result.json``."""
     manifest, job = run["manifest"], run["job"]
-    album = make_album(folder, [picture["file"] for picture in run["pictures"]], f"{prefix}p", budget=_BUDGET)
-    view = {
+    album = findings_album(folder, run, prefix)
+    view = findings_view(run, album)
+    title = f"{_TITLES.get(job, job)}: {manifest.get('model', {}).get('name') or 'a network'}"
+    facts = {"Job": job, "Layer": run.get("layer")}
+    notes = [*run.get("warnings", []), *album.notes]
+    return Part("discovery", title, prefix, header_rows(manifest, facts), album, notes, view)
+
+
+def findings_album(folder: Path, run: Mapping[str, Any], prefix: str) -> Album:
+    """Read the pictures of a run with findings."""
+    return make_album(folder, [picture["file"] for picture in run["pictures"]], f"{prefix}p", budget=_BUDGET)
+
+
+def findings_view(run: Mapping[str, Any], album: Album) -> dict[str, Any]:
+    """Return what ``discovery.html.j2`` shows: sentences, tables and pictures of any run with findings."""
+    return {
         "told": run["notes"],
         "tables": [_table(table) for table in run["tables"]],
         "pictures": [_picture(picture, album) for picture in run["pictures"]],
         "found": any(picture["found"] for picture in run["pictures"]),
         "truth": any(picture["truth"] for picture in run["pictures"]),
     }
-    title = f"{_TITLES.get(job, job)}: {manifest.get('model', {}).get('name') or 'a network'}"
-    facts = {"Job": job, "Layer": run.get("layer")}
-    notes = [*run.get("warnings", []), *album.notes]
-    return Part("discovery", title, prefix, header_rows(manifest, facts), album, notes, view)
 
 
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:

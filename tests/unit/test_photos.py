@@ -15,7 +15,8 @@ from torch import nn
 import explain
 from explain.errors import DataError, InputError, RunError
 from explain.localization.photo_arrays import from_arrays, to_arrays
-from explain.localization.photo_run import draw_pictures, load_maps, write_photo_run
+from explain.localization.photo_pictures import draw_pictures
+from explain.localization.photo_run import load_maps, write_photo_run
 from explain.localization.photos import check_photos, map_photos, read_ahead
 from explain.nets import Preprocess
 from explain.runs import Checkpoint
@@ -230,6 +231,11 @@ def test_a_run_can_be_loaded_and_drawn_again_without_the_network(subject, paths,
     for row in stored["images"][:3]:
         for file in (row["sheet"], row["picture"], *(item["file"] for item in row["maps"])):
             assert (tmp_path / file).stat().st_size > 0
+    for row, drawn in zip(stored["images"], [True] * 3 + [False] * 4, strict=True):
+        for number, maps in enumerate(found.maps):
+            values = maps.values[stored["images"].index(row)]
+            scale = [min(0.0, float(values.min())), max(0.0, float(values.max()))] if drawn else None
+            assert [item["scale"] for item in row["maps"][2 * number : 2 * number + 2]] == [scale] * 2
     before = (tmp_path / "image.json").read_bytes()
     assert draw_pictures(tmp_path, run, 3) == 0
     assert (tmp_path / "image.json").read_bytes() == before
@@ -256,10 +262,10 @@ def test_means_of_a_run_are_those_that_faithfulness_gives():
 def test_sheets_show_the_boxes_of_the_run_unless_these_are_in_pixels_of_the_input(
     subject, paths, tmp_path, monkeypatch
 ):
-    import explain.localization.photo_run as photo_run
+    import explain.localization.photo_pictures as photo_pictures
 
-    draw, given = photo_run.saliency_picture, []
-    monkeypatch.setattr(photo_run, "saliency_picture", lambda *a, **k: given.append(k["boxes"]) or draw(*a, **k))
+    draw, given = photo_pictures.saliency_picture, []
+    monkeypatch.setattr(photo_pictures, "saliency_picture", lambda *a, **k: given.append(k["boxes"]) or draw(*a, **k))
     cropping = explain.load(small_net(), transform=lambda image: subject.transform(image)[:, :40])
     for number, (own, frame) in enumerate([(subject, "original"), (cropping, "input")]):
         folder = tmp_path / str(number)

@@ -21,6 +21,7 @@ from explain.pictures import (
     panel,
     saliency_overlay,
     saliency_picture,
+    shared_scale,
 )
 from explain.types import Geometry, Saliency
 
@@ -294,6 +295,23 @@ def test_maps_of_tensors_lie_over_the_tensor_that_is_given():
     assert over.width > alone.width
     assert saliency_overlay(maps, 0, 1, image=image).size == (96, 64)
     assert compare([maps, maps], image=image).width == over.width
+
+
+def test_maps_on_a_shared_scale_can_be_compared_by_their_colours():
+    values = peak()
+    values[0, 1, 1:3, 2:4] = 2.5  # half of the first
+    values[0, 1, 0, 0] = float("nan")
+    maps, image = saliency(values), torch.zeros(3, 64, 96)
+    assert shared_scale(maps, 0) == (-1.0, 5.0)
+    assert shared_scale(saliency(torch.full((1, 1, 2, 2), 3.0)), 0) == (0.0, 3.0)
+    assert shared_scale(saliency(torch.full((1, 1, 2, 2), float("nan"))), 0) == (0.0, 0.0)
+    own, shared = (
+        [light(np.asarray(saliency_overlay(maps, 0, rank, image=image, scale=scale))).max() for rank in (0, 1)]
+        for scale in (None, shared_scale(maps, 0))
+    )
+    assert own[0] == own[1]
+    assert shared[0] == own[0]
+    assert shared[1] < 0.8 * shared[0]
 
 
 def test_known_boxes_are_drawn_instead_of_found_ones():

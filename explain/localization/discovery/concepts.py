@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from explain.errors import InputError
-from explain.localization.discovery.findings import Discovery, Example, Table
+from explain.findings.result import Example, Findings, Table
 from explain.localization.discovery.heads import class_maps, need_map, with_head
 from explain.localization.discovery.mining import Detector, mine, precision_interval
 from explain.localization.discovery.passes import Work, gap_pass, scattered
-from explain.localization.discovery.places import Place, find_place, squashing
+from explain.localization.discovery.places import Place, find_place
 from explain.localization.discovery.splits import Split, split_images
 from explain.localization.discovery.svm import need_solver
 from explain.localization.discovery.truths import ConceptData, Truth, concept_data
 from explain.localization.discovery.views import View, size_of
 from explain.localization.metrics import Score, best_ious, centre_boxes, proportion
+from explain.nets.squash import squashing
 from explain.nets.subject import Subject, as_subject
 from explain.pictures import box_of
 from explain.runs import Checkpoint
@@ -128,7 +129,7 @@ def find_concepts(
     limit: int | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Discovery[ConceptFindings]:
+) -> Findings[ConceptFindings]:
     """Learn a detector for each concept from images labelled as a whole, and judge where its maps point.
 
     Parameters
@@ -147,7 +148,7 @@ def find_concepts(
 
     Returns
     -------
-    Discovery
+    Findings
         ``subjects[name]`` is the trunk with the concept's detector, learned from all images, as its head: maps of any
         photo by ``explain.cam(result.subjects[name], photo)``.
 
@@ -163,7 +164,7 @@ def find_concepts(
     looking = squashing(as_subject(model), data.images, data.source.name)
     split = split_images(_rarest(data.positive), data.subsets, folds=folds, test=test, seed=seed)
     _check_positives(data, split)
-    work = Work(batch_size, workers, checkpoint or Checkpoint(), progress)
+    work = Work(batch_size, workers, checkpoint or Checkpoint(), progress=progress)
     place = find_place(looking, data.images, layer)
     need_map(place)
     values = gap_pass(looking, data.images, place, "features", work)
@@ -172,7 +173,8 @@ def find_concepts(
     final = job.learned(np.arange(len(values)))
     hits = _hits(data, split, judged, place.input_size, threshold)
     findings = ConceptFindings(tuple(_row(data, split, judged, own, k, seed) for k, own in enumerate(hits)), split.text)
-    return Discovery(
+    return Findings(
+        "discovery",
         kind="concepts",
         findings=findings,
         tables=_tables(findings, looking, data),

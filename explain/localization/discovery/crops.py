@@ -15,18 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from explain.data.labelled import label_names, labels_of, open_labelled
 from explain.errors import InputError, ModelError
+from explain.findings.result import Difference, Example, Findings, Table, paired_difference, source_of
 from explain.localization.discovery.cutting import Cut, cut_images, true_boxes
-from explain.localization.discovery.findings import Difference, Discovery, Example, Table, paired_difference
 from explain.localization.discovery.heads import among, need_map, with_head
-from explain.localization.discovery.labelled import label_names, labels_of, open_labelled, source_of
 from explain.localization.discovery.passes import Arrays, Work, collect, gap_pass
-from explain.localization.discovery.places import Place, find_place, gap, squashing
+from explain.localization.discovery.places import Place, find_place, gap
 from explain.localization.discovery.splits import Fold, Split, split_images
 from explain.localization.discovery.svm import fit_svm, need_solver
 from explain.localization.discovery.views import View
 from explain.localization.metrics import Score, best_ious, centre_boxes, proportion
 from explain.nets.probe import require_exact
+from explain.nets.squash import squashing
 from explain.nets.subject import Subject, as_subject
 from explain.nets.traced import Trace
 from explain.runs import Checkpoint
@@ -101,7 +102,7 @@ def compare_crops(
     limit: int | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Discovery[CropFindings]:
+) -> Findings[CropFindings]:
     """Compare recognition from full images, from crops that class maps point at, and from true boxes.
 
     Parameters
@@ -131,7 +132,7 @@ def compare_crops(
     subject = squashing(as_subject(model), data.images, data.name)
     labels = labels_of(data)
     split = split_images(labels, data.subsets, folds=folds, test=test, seed=seed)
-    work = Work(batch_size, workers, checkpoint or Checkpoint(), progress)
+    work = Work(batch_size, workers, checkpoint or Checkpoint(), progress=progress)
     place = find_place(subject, data.images, layer)
     if head == "fit":
         need_map(place)
@@ -141,7 +142,8 @@ def compare_crops(
     uses_own = _uses_own(job, head, own, layer)
     predicted, cut = _recognised(job, seen["gap"], uses_own)
     findings = _findings(job, predicted, cut, own, uses_own, seed)
-    return Discovery(
+    return Findings(
+        "discovery",
         kind="crops",
         findings=findings,
         tables=_tables(findings, subject, data),
@@ -152,7 +154,7 @@ def compare_crops(
             "maps": cut.maps,
             **{f"predicted_{kind}": found for kind, found in predicted.items()},
         },
-        examples=_examples(job, predicted, cut, label_names(data, subject if uses_own else None)),
+        examples=_examples(job, predicted, cut, label_names(data, subject.classes if uses_own else None)),
         subject=subject,
         source=source_of(data),
         layer=place.layer,

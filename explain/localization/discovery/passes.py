@@ -6,7 +6,6 @@ What comes after (boxes, overlaps, scores, pictures) is made from their arrays, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,31 +15,14 @@ from torch import Tensor, nn
 
 from explain.errors import InputError, ModelError
 from explain.localization.discovery.places import Place, find_place, gap, vectors
-from explain.nets.inputs import stream
+from explain.nets.passes import Arrays, Work, run_pass
 from explain.nets.subject import Subject, as_subject
 from explain.nets.trace import trace
 from explain.nets.traced import Trace
-from explain.runs import Checkpoint
 
 __all__ = ["Arrays", "Work", "collect", "features", "gap_pass", "scattered"]
 
 Kind = Literal["gap", "fc"]
-Arrays = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Work:
-    """How passes are made: how many images at a time, who decodes them, where they are kept, whom to tell."""
-
-    batch_size: int = 32
-    workers: int = 0
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    progress: Callable[[str, int, int], None] | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse batches without images."""
-        if self.batch_size < 1:
-            raise InputError(f"batch_size={self.batch_size}: give at least 1")
 
 
 def collect(
@@ -55,27 +37,11 @@ def collect(
 
     ``name`` is that of the checkpoint, from which an interrupted pass goes on, and of the stage for ``work.progress``.
     """
-    stored = work.checkpoint.load(name)
-    chunks = [stored] if stored is not None else []
-    done, total = (len(next(iter(stored.values()))) if stored is not None else 0), len(images)
-    batches = stream(images, subject.transform, batch_size=work.batch_size, workers=work.workers, start=done)
-    with torch.inference_mode(False), torch.no_grad():
-        for indices, tensor in batches if done < total else ():
-            traced = trace(subject.model, subject.placed(tensor), place.at, blocks=True)
-            chunks.append(measure(traced, tensor, indices))
-            done += len(indices)
-            if work.progress is not None:
-                work.progress(name, done, total)
-            if work.checkpoint.due(name):
-                chunks = [_stacked(chunks)]
-                work.checkpoint.save(name, chunks[0])
-    found = _stacked(chunks)
-    work.checkpoint.save(name, found)
-    return found
 
+    def traced(tensor: Tensor, indices: range) -> Arrays:
+        return measure(trace(subject.model, tensor, place.at, blocks=True), tensor, indices)
 
-def _stacked(chunks: Sequence[Arrays]) -> Arrays:
-    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+    return run_pass(subject, images, traced, name, work)
 
 
 def gap_pass(subject: Subject, images: Sequence[Any], place: Place, name: str, work: Work) -> NDArray[np.float32]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from explain.errors import DataError, InputError
 from explain.nets.inputs import stream
 from explain.nets.probe import HeadProbe, probe_head
 from explain.nets.subject import Subject
@@ -17,7 +16,7 @@ from explain.nets.tap import check_layer, count_calls
 from explain.nets.trace import best_trace, trace
 from explain.nets.traced import Spot, Trace
 
-__all__ = ["Place", "find_place", "gap", "squashing", "vectors"]
+__all__ = ["Place", "find_place", "gap", "vectors"]
 
 
 @dataclass(frozen=True)
@@ -89,30 +88,3 @@ def vectors(traced: Trace) -> Tensor | None:
         return None
     with torch.no_grad():
         return cut[0](traced.map).flatten(1).float().cpu()
-
-
-def squashing(subject: Subject, images: Sequence[Any], what: str) -> Subject:
-    """Return the subject with a transform that shows the whole image, as boxes and masks do.
-
-    Raises
-    ------
-    InputError
-        Pictures for a model without a transform, or with one whose geometry is not known; ``what`` names the data.
-    DataError
-        There are no images.
-    """
-    if len(images) == 0:
-        raise DataError(f"{what} holds no images")
-    if isinstance(images[0], Tensor):
-        return subject
-    if subject.transform is None:
-        raise InputError(
-            f"{what} holds pictures and the model has no transform: use explain.load(model, transform=...)"
-        )
-    known = subject.preprocess
-    if known is None:
-        raise InputError(
-            "the geometry of the subject's transform is unknown, so boxes and masks cannot be laid over its maps:"
-            " use explain.nets.Preprocess, or torchvision's Resize, ToTensor, Normalize"
-        )
-    return replace(subject, transform=replace(known, crop_from=None))

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explain.localization.discovery.findings import Difference, Discovery, Example, Table, paired_difference
+from explain.data.labelled import label_names, labels_of, open_labelled
+from explain.findings.result import Difference, Example, Findings, Table, paired_difference, source_of
 from explain.localization.discovery.heads import among, class_maps, with_head
-from explain.localization.discovery.labelled import label_names, labels_of, open_labelled, source_of
 from explain.localization.discovery.passes import Arrays, Work, collect
-from explain.localization.discovery.places import Place, find_place, gap, squashing, vectors
+from explain.localization.discovery.places import Place, find_place, gap, vectors
 from explain.localization.discovery.splits import Fold, Split, split_images
 from explain.localization.discovery.svm import LinearSvm, fit_svm, need_solver
 from explain.localization.discovery.views import View
 from explain.localization.metrics import Score, proportion
+from explain.nets.squash import squashing
 from explain.nets.subject import Subject, as_subject
 from explain.nets.traced import Trace
 from explain.runs import Checkpoint
@@ -73,7 +74,7 @@ def classify_features(
     limit: int | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Discovery[FeatureFindings]:
+) -> Findings[FeatureFindings]:
     """Fit linear SVMs on a network's generic features of labelled images, and count what they recognise.
 
     Parameters
@@ -104,7 +105,7 @@ def classify_features(
     labels = labels_of(data)
     split = split_images(labels, data.subsets, folds=folds, test=test, seed=seed)
     place = find_place(subject, data.images, layer)
-    work = Work(batch_size, workers, checkpoint or Checkpoint(), progress)
+    work = Work(batch_size, workers, checkpoint or Checkpoint(), progress=progress)
     seen = collect(subject, data.images, place, _measure(place), "features", work)
     svms = {kind: [fit_svm(seen[kind][f.train], labels[f.train], c=c) for f in split.folds] for kind in seen}
     predicted = {kind: _predicted(seen[kind], split, svms[kind]) for kind in seen}
@@ -112,7 +113,8 @@ def classify_features(
     final = fit_svm(seen["gap"], labels, c=c)
     names = label_names(data)
     rows = [names[int(label)] for label in final.classes]
-    return Discovery(
+    return Findings(
+        "discovery",
         kind="features",
         findings=findings,
         tables=(_table(findings, subject, data),),

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from explain.errors import InputError
-from explain.localization.discovery.findings import Discovery, Example, Table, ratio_text
-from explain.localization.discovery.labelled import source_of
+from explain.findings.result import Example, Findings, Table, ratio_text, source_of
 from explain.localization.discovery.overlaps import ObjectRow, Overlaps, count_overlaps, rank_objects
 from explain.localization.discovery.passes import Work
-from explain.localization.discovery.places import find_place, squashing
+from explain.localization.discovery.places import find_place
 from explain.localization.discovery.scene_maps import Head, SceneMaps, Scenes, map_scenes, regions_of
 from explain.localization.discovery.truths import open_probe_set
 from explain.localization.metrics import Score, proportion
+from explain.nets.squash import squashing
 from explain.nets.subject import Subject, as_subject
 from explain.runs import Checkpoint
 from explain.types import Concept, Labels, ProbeSet
@@ -92,7 +92,7 @@ def scene_objects(
     limit: int | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Discovery[SceneFindings]:
+) -> Findings[SceneFindings]:
     """Return the labelled objects that lie under the class maps of each scene, by frequency and against chance.
 
     Parameters
@@ -128,7 +128,7 @@ def scene_objects(
     data = open_probe_set(probe, limit)
     subject = squashing(as_subject(model), data.images, data.name)
     objects = _objects(data, categories)
-    work = Work(batch_size, workers, checkpoint or Checkpoint(), progress)
+    work = Work(batch_size, workers, checkpoint or Checkpoint(), progress=progress)
     place = find_place(subject, data.images, layer)
     fixed = layer is not None
     maps = map_scenes(subject, data, place, scenes, head, folds=folds, c=c, seed=seed, fixed=fixed, work=work)
@@ -136,7 +136,8 @@ def scene_objects(
     rows, left_out = _rows(counted, data.concepts, objects, maps, counting)
     accuracy = None if maps.predicted else proportion(maps.right)
     findings = SceneFindings(rows, accuracy, "model" if maps.own else "fit", left_out)
-    return Discovery(
+    return Findings(
+        "discovery",
         kind="scene-objects",
         findings=findings,
         tables=tuple(_table(row) for row in findings.scenes),

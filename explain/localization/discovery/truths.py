@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.data import as_localization, as_probe, open_data
+from explain.data.labelled import check_limit, labels_of, open_labelled
 from explain.errors import InputError, near
-from explain.localization.discovery.findings import Source
-from explain.localization.discovery.labelled import check_limit, labels_of, open_labelled, source_of
+from explain.findings.result import Source, source_of
 from explain.opencv import components
 from explain.types import LocalizationSet, ProbeSet
 

@@ -1,4 +1,4 @@
-"""What a discovery job returns: findings as data, tables to read them by, and examples to draw."""
+"""What discovery and effects return: findings as data, tables to read them by, and examples to draw."""
 
 from __future__ import annotations
 
@@ -6,14 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explain.nets.subject import Subject
+from explain.types import LocalizationSet, ProbeSet
 
-__all__ = ["Difference", "Discovery", "Example", "Source", "Table", "paired_difference", "ratio_text"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "Difference",
+    "Example",
+    "Family",
+    "Findings",
+    "Source",
+    "Table",
+    "paired_difference",
+    "ratio_text",
+    "source_of",
+]
+
+Family = Literal["discovery", "effects"]
 
 T = TypeVar("T")
 
@@ -44,11 +60,17 @@ class Example:
     number: int
     """Which image of the data."""
     caption: str
-    values: NDArray[np.float32]
+    values: NDArray[np.float32] | None = None
     """The raw map ``(h, w)``."""
     found: tuple[tuple[float, ...], ...] = ()
     """Boxes that were found: half-open xyxy in pixels of the stored image."""
     truth: tuple[tuple[float, ...], ...] = ()
+    picture: Image | None = field(default=None, repr=False, compare=False)
+    """Shown in the place of the data's own image, such as an image that something was pasted into."""
+    name: str = ""
+    """What it is called, where it is not one of the data's images."""
+    longest: int = 320
+    """The picture's longer side in the run folder, in pixels, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +85,13 @@ class Source:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Discovery(Generic[T]):
+class Findings(Generic[T]):
     """The result of a job: what was found, and what it was found with."""
 
+    family: Family
+    """``"discovery"`` (`explain.localization.discovery`) or ``"effects"`` (`explain.neurons.effects`)."""
     kind: str
-    """``"features"``, ``"crops"``, ``"scene-objects"`` or ``"concepts"``."""
+    """The job: ``"features"``, ``"crops"``, …, ``"accuracy"``, ``"ablation"``, …"""
     findings: T
     """Numbers, as a frozen dataclass of the kind."""
     tables: tuple[Table, ...]
@@ -84,7 +108,7 @@ class Discovery(Generic[T]):
     """The trunk with heads that were fitted on all images, by name: ``explain.cam(result.subjects["dog"], photo)``."""
 
     def __repr__(self) -> str:
-        return f"Discovery({self.kind!r} of {self.subject.name!r} on {self.source.name!r})\n{self.table()}"
+        return f"{type(self).__name__}({self.kind!r} of {self.subject.name!r} on {self.source.name!r})\n{self.table()}"
 
     def table(self) -> str:
         """Return all tables as text."""
@@ -100,9 +124,9 @@ class Discovery(Generic[T]):
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a run folder with pictures (`explain.render` makes its report); see `explain.runs`."""
-        from explain.localization.discovery.saving import save_discovery
+        from explain.findings.saving import save_findings
 
-        return save_discovery(self, path, overwrite=overwrite)
+        return save_findings(self, path, overwrite=overwrite)
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.table())}</pre>"
@@ -144,3 +168,9 @@ def paired_difference(
 def ratio_text(value: float, low: float, high: float) -> str:
     """Return a ratio with its interval as text."""
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def source_of(data: LocalizationSet | ProbeSet) -> Source:
+    """Return what pictures and the manifest need of a data set."""
+    path = str(Path(data.root)) if data.root is not None else None
+    return Source(data.name, data.hash, path, data.images, data.names)

@@ -1,4 +1,4 @@
-"""A discovery → its run folder: result.json, arrays, pictures. See docs/architecture.md for the contract."""
+"""Findings → their run folder: JSON, arrays, pictures. See docs/architecture.md for the contract."""
 
 from __future__ import annotations
 
@@ -11,39 +11,38 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from explain.drawing import as_picture, draw_boxes, overlay
-from explain.localization.discovery.findings import Discovery, Example
+from explain.drawing import as_picture, overlay
+from explain.findings.result import Example, Family, Findings
 from explain.nets.inputs import read_image
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 from explain.types import resize_maps
 
-__all__ = ["save_discovery", "write_discovery"]
+__all__ = ["FILES", "save_findings", "write_findings"]
 
-_LONGEST = 320
-_FOUND, _TRUTH = (255, 176, 0), (111, 208, 255)
+FILES: dict[Family, str] = {"discovery": "result.json", "effects": "effects.json"}
 
 
-def save_discovery(result: Discovery[Any], path: str | Path, *, overwrite: bool = False) -> Path:
+def save_findings(result: Findings[Any], path: str | Path, *, overwrite: bool = False) -> Path:
     """Write a run folder in one step; returns it."""
     with run_folder(path, config={"kind": result.kind, **result.settings}, overwrite=overwrite) as folder:
-        write_discovery(result, folder.path)
+        write_findings(result, folder.path)
     return Path(path)
 
 
-def write_discovery(result: Discovery[Any], folder: Path, *, config: Mapping[str, Any] | None = None) -> None:
-    """Write all files of a discovery into ``folder``; ``config``: the settings to record."""
+def write_findings(result: Findings[Any], folder: Path, *, config: Mapping[str, Any] | None = None) -> None:
+    """Write all files of findings into ``folder``; ``config``: the settings to record."""
     (folder / "arrays").mkdir(exist_ok=True)
     (folder / "images").mkdir(exist_ok=True)
     source = result.source
     manifest = make_manifest(
-        "discovery",
+        result.family,
         config=config or result.settings,
         model={**result.subject.describe(), "layer": result.layer},
         data={"name": source.name, "path": source.path, "hash": source.hash},
     )
     value = {
         "schema": SCHEMA,
-        "kind": "discovery",
+        "kind": result.family,
         "job": result.kind,
         "manifest": manifest,
         "layer": result.layer,
@@ -61,27 +60,25 @@ def write_discovery(result: Discovery[Any], folder: Path, *, config: Mapping[str
         ],
         "pictures": [_picture(result, place, one, folder) for place, one in enumerate(result.examples)],
     }
-    write_json(folder / "result.json", value)
+    write_json(folder / FILES[result.family], value)
     arrays: Any = dict(result.arrays)
     np.savez_compressed(folder / "arrays" / "records.npz", **arrays)
     write_json(folder / "manifest.json", manifest)
 
 
-def _picture(result: Discovery[Any], place: int, example: Example, folder: Path) -> dict[str, Any]:
-    """Draw one example: the photo, the map over it, the boxes; return its entry in ``result.json``."""
-    photo = _photo(result, example.number)
+def _picture(result: Findings[Any], place: int, example: Example, folder: Path) -> dict[str, Any]:
+    """Draw one example, the map over the photo, and return its entry in the JSON; a page draws the boxes."""
+    photo = example.picture or _photo(result, example.number)
     size = (photo.height, photo.width)
-    plane = resize_maps(torch.from_numpy(example.values)[None, None], size)[0, 0].clamp(min=0)
-    picture = overlay(photo, plane, alpha=0.5)
-    boxes = [*example.found, *example.truth]
-    if boxes:
-        colors = [_FOUND] * len(example.found) + [_TRUTH] * len(example.truth)
-        picture = draw_boxes(picture, boxes, colors)
-    picture.thumbnail((_LONGEST, _LONGEST))
+    picture = photo.copy()
+    if example.values is not None:
+        plane = resize_maps(torch.from_numpy(example.values)[None, None], size)[0, 0].clamp(min=0)
+        picture = overlay(photo, plane, alpha=0.5)
+    picture.thumbnail((example.longest, example.longest))
     name = f"images/{place:03d}-{example.number:05d}.webp"
     picture.save(folder / name, quality=78)
     return {
-        "name": result.source.names[example.number],
+        "name": example.name or result.source.names[example.number],
         "caption": example.caption,
         "file": name,
         "size": list(size),
@@ -90,6 +87,6 @@ def _picture(result: Discovery[Any], place: int, example: Example, folder: Path)
     }
 
 
-def _photo(result: Discovery[Any], number: int) -> Image.Image:
+def _photo(result: Findings[Any], number: int) -> Image.Image:
     source = result.source.images[number]
     return as_picture(source) if isinstance(source, Tensor) else read_image(source)

@@ -1,0 +1,1 @@
+"""Findings: what discovery and effects return, and their run folders."""
