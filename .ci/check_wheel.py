@@ -1,5 +1,6 @@
 """Check that the wheel holds the package and the recipes, and nothing else: ``check_wheel.py FILE``."""
 
+import pathlib
 import sys
 import zipfile
 
@@ -8,8 +9,11 @@ with zipfile.ZipFile(sys.argv[1]) as wheel:
 tops = {name.split("/")[0] for name in names}
 stray = sorted(top for top in tops if top != "explain" and not top.endswith(".dist-info"))
 stray += [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
-missing = [want for want in ("explain/__init__.py", "explain/py.typed", "explain/nets/zoo.csv") if want not in names]
-missing += [] if any(name.startswith("explain/_recipes/") for name in names) else ["explain/_recipes/"]
+own = ("explain/__init__.py", "explain/py.typed", "explain/nets/zoo.csv", "explain/report/schema/neurons.json")
+missing = [want for want in own if want not in names]
+recipes = [card.parent.name for card in pathlib.Path(__file__).resolve().parents[1].glob("datasets/*/card.md")]
+wanted = [f"explain/_recipes/{recipe}/{file}" for recipe in recipes for file in ("card.md", "recipe.toml")]
+missing += [want for want in wanted if want not in names] if recipes else ["explain/_recipes/"]
 if stray or missing:
     sys.exit(f"{sys.argv[1]}: stray {stray}, missing {missing}")
 print(f"{sys.argv[1]}: {len(names)} files, as expected")

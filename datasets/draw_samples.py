@@ -1,13 +1,15 @@
 """Draw the samples of the published formats anew: ``python draw_samples.py [FOLDER]``.
 
-Every sample is a few tiny pictures of our own making in the layout of a data set of the field; the tests of the readers
-run on them. All numbers stand here, and once more, as expected values, in the tests.
+Every sample is a few tiny files of our own making in the layout of a data set of the field; the tests of the readers
+run on them. All numbers stand here, and once more, as expected values, in the tests. Labelled images with boxes are
+drawn here, probe sets in ``draw_probe_samples.py``, lists and sentences in ``draw_listed_samples.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -280,23 +282,27 @@ def draw_imagenet_s(root: Path) -> None:
 
 
 def main() -> None:
+    sys.dont_write_bytecode = True  # the wheel ships this folder
+    from draw_listed_samples import LISTED_SAMPLES
+    from draw_probe_samples import PROBE_SAMPLES
+
     parser = argparse.ArgumentParser(description="Draw the samples of the published formats.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).resolve().parent)
     folder = parser.parse_args().folder
     samples = {
-        "ilsvrc": draw_ilsvrc,
-        "imagenetv2": draw_imagenetv2,
-        "cub": draw_cub,
-        "cubv2": draw_cubv2,
-        "openimages30k": draw_openimages30k,
-        "voc": draw_voc,
-        "coco": draw_coco,
-        "pets": draw_pets,
-        "imagenet-s": draw_imagenet_s,
+        "ilsvrc/sample": draw_ilsvrc,
+        "imagenetv2/sample": draw_imagenetv2,
+        "cub/sample": draw_cub,
+        "cubv2/sample": draw_cubv2,
+        "openimages30k/sample": draw_openimages30k,
+        "voc/sample": draw_voc,
+        "coco/sample": draw_coco,
+        "pets/sample": draw_pets,
+        "imagenet-s/sample": draw_imagenet_s,
     }
-    for name, draw in samples.items():
-        draw(folder / name / "sample")
-        print(folder / name / "sample")
+    for name, draw in {**samples, **PROBE_SAMPLES, **LISTED_SAMPLES}.items():
+        draw(folder / name)
+        print(folder / name)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,48 @@
-"""Tiny probe sets in the exact layouts of published ones, drawn for the tests of their readers.
+"""Probe sets for the tests of their readers: copies of the samples in ``datasets/``, and a few drawn here.
 
 Photos are 8 pixels wide and 6 high; masks are made of the blocks given, the rest is ``ground``.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.io import savemat
+
+from explain.data import recipe_path
 
 SIZE = (6, 8)
+
+SAMPLES = {
+    "broden": "broden/sample",
+    "sceneparsing": "ade20k/sample",
+    "ade_2016": "ade20k/sample-2016",
+    "ade_2021": "ade20k/sample-2021",
+    "coco_stuff": "coco-stuff/sample",
+    "coco_panoptic": "coco-panoptic/sample",
+    "coco_stuff_maps": "coco-stuff/sample-maps",
+    "cityscapes": "cityscapes/sample",
+    "camvid": "camvid/sample",
+    "camvid_32": "camvid/sample-32",
+    "camvid_701": "camvid/sample-701",
+    "dtd": "dtd/sample",
+    "celeba": "celeba/sample",
+    "cub_attributes": "cub/sample-attributes",
+    "pascal_part": "pascal-part/sample",
+    "pascal_context": "pascal-context/sample",
+    "pascal_context_59": "pascal-context/sample-59",
+}
+"""The layouts that are samples; ``voc``, ``coco`` and ``attributes`` are drawn by the functions below."""
+
+
+def lay_out(name: str, root: Path) -> None:
+    """Put the files of a layout into a folder, beside what is there."""
+    if name in SAMPLES:
+        recipe, _, sample = SAMPLES[name].partition("/")
+        shutil.copytree(recipe_path(recipe) / sample, root, dirs_exist_ok=True)
+    else:
+        {"voc": voc, "coco": coco, "attributes": attributes}[name](root)
 
 
 def text(path, *lines):
@@ -37,128 +69,6 @@ def png(path, mask, palette=False):
     if palette:
         picture.putpalette([value % 256 for value in range(768)])
     picture.save(path)
-
-
-def coded(path, mask, code):
-    """Write a mask of ids as a colour picture; ``code`` gives red, green and blue of an array of ids."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    channels = np.broadcast_arrays(*code(mask), mask)[:3]
-    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(path)
-
-
-def red_green(mask):
-    return mask % 256, mask // 256, 0
-
-
-def red_green_blue(mask):
-    return mask % 256, mask // 256 % 256, mask // 65536
-
-
-def ade_code(mask):
-    """Class codes as ADE20K writes them; blue tells instances apart, and is not read here."""
-    return mask // 256 * 10, mask % 256, 7 * (mask > 0)
-
-
-def broden(root: Path) -> None:
-    """Labels: 1 red-c, 2 cat, 3 head, 4 street-s, 300 fur; masks have half the size of their photos.
-
-    Label 3 covers more as a part than as an object; the columns are in another order than the published README's.
-    """
-    text(
-        root / "index.csv",
-        "image,split,ih,iw,sh,sw,part,object,color,scene,material,texture",
-        "ade20k/a.jpg,train,6,8,3,4,ade20k/a_part_1.png;ade20k/a_part_2.png,ade20k/a_object.png,ade20k/a_color.png,4,,",
-        "ade20k/b.jpg,val,6,8,3,4,,ade20k/b_object.png,,0,,",
-        "dtd/c.jpg,val,6,8,3,4,,,,,,300;2",
-    )
-    text(
-        root / "category.csv",
-        "name,first,last,count,frequency",
-        *("color,1,1,1,1", "object,2,3,2,3", "part,3,3,1,1", "scene,4,4,1,1", "texture,2,300,2,1"),
-    )
-    text(
-        root / "label.csv",
-        "number,name,category,frequency,coverage,syns",
-        "1,red-c,color(1),1,0.5,",
-        "2,cat,object(2);texture(1),3,1.5,cat;kitty",
-        "3,head,object(1);part(1),2,0.75,",
-        "4,street-s,scene(1),1,1.0,street",
-        "300,fur,texture(1),1,1.0,",
-    )
-    text(root / "c_color.csv", "code,number,name,frequency,coverage", "1,1,red-c,1,0.5")
-    text(root / "c_object.csv", "code,number,name,frequency,coverage", "1,2,cat,2,1.25", "2,3,head,1,0.25")
-    text(root / "c_part.csv", "code,number,name,frequency,coverage", "1,3,head,1,0.5")
-    text(root / "c_scene.csv", "code,number,name,frequency,coverage", "1,4,street-s,1,1.0")
-    text(root / "c_texture.csv", "code,number,name,frequency,coverage", "1,300,fur,1,1.0", "2,2,cat,1,0.25")
-    for name in ("ade20k/a.jpg", "ade20k/b.jpg", "dtd/c.jpg"):
-        photo(root / "images" / name)
-    small = (3, 4)
-    masks = {
-        "a_object": ids((2, 0, 0, 2, 3), (3, 2, 0, 4, 1), size=small),
-        "a_color": ids((1, 0, 0, 4, 2), size=small),
-        "a_part_1": ids((3, 0, 0, 2, 1), size=small),
-        "a_part_2": ids((300, 0, 0, 1, 3), size=small),
-        "b_object": ids((2, 1, 1, 3, 3), size=small),
-    }
-    for name, mask in masks.items():
-        coded(root / f"images/ade20k/{name}.png", mask, red_green)
-
-
-def sceneparsing(root: Path) -> None:
-    text(
-        root / "objectInfo150.txt",
-        "Idx\tRatio\tTrain\tVal\tName",
-        "1\t0.1576\t11664\t1172\twall",
-        "2\t0.1072\t6046\t612\tbuilding, edifice",
-        "3\t0.0878\t8265\t796\tscreen, silver screen",
-        "4\t0.0621\t9336\t917\tscreen, CRT screen",
-    )
-    text(root / "sceneCategories.txt", "ADE_train_00000001 airport_terminal", "ADE_val_00000001 street")
-    for split, short in (("training", "train"), ("validation", "val")):
-        photo(root / f"images/{split}/ADE_{short}_00000001.jpg")
-    photo(root / "images/validation/ADE_val_00000002.jpg")
-    png(root / "annotations/training/ADE_train_00000001.png", ids((1, 0, 0, 8, 3), (4, 0, 3, 2, 6)))
-    png(root / "annotations/validation/ADE_val_00000001.png", ids((2, 0, 0, 4, 6), ground=3))
-    png(root / "annotations/validation/ADE_val_00000002.png", ids())
-
-
-ADE_CLASSES = {1: "abbey, church", 2: "door", 600: "handle, grip"}
-
-
-def _ade_image(folder: Path, name: str, parts: bool) -> None:
-    photo(folder / f"{name}.jpg")
-    coded(folder / f"{name}_seg.png", ids((1, 0, 0, 8, 4), (2, 2, 1, 4, 4)), ade_code)
-    if parts:
-        coded(folder / f"{name}_parts_1.png", ids((2, 0, 0, 2, 2)), ade_code)
-        coded(folder / f"{name}_parts_2.png", ids((600, 0, 0, 1, 1)), ade_code)
-
-
-def ade_2016(root: Path) -> None:
-    _ade_image(root / "images/training/a/abbey", "ADE_train_00000001", True)
-    _ade_image(root / "images/validation/outliers/b", "ADE_val_00000001", False)
-    names = np.array([ADE_CLASSES.get(code, f"unused {code}") for code in range(1, 601)], object)
-    present = np.zeros((600, 2))
-    present[:2], present[599, 0] = 1, 3
-    part = np.zeros((600, 2))
-    part[1, 0], part[599, 0] = 1, 3
-    index = {"objectnames": names[None], "objectPresence": present, "objectIsPart": part, "filename": "x"}
-    savemat(root / "index_ade20k.mat", {"index": index}, do_compression=True)
-
-
-def ade_2021(root: Path) -> None:
-    for split, name, place, parts in (
-        ("training", "ADE_train_00000001", "urban/street", True),
-        ("validation", "ADE_val_00000001", "home_or_hotel/bathroom", False),
-    ):
-        folder = root / "images/ADE" / split / place
-        _ade_image(folder, name, parts)
-        objects = [(1, 0), (2, 0), *([(2, 1), (600, 2)] if parts else [])]
-        listed = [
-            {"id": number, "name": ADE_CLASSES[code], "name_ndx": code, "parts": {"part_level": level}}
-            for number, (code, level) in enumerate(objects)
-        ]
-        annotation = {"filename": f"{name}.jpg", "imsize": [6, 8, 3], "scene": ["urban", "street"], "object": listed}
-        text(folder / f"{name}.json", json.dumps({"annotation": annotation}))
 
 
 def voc(root: Path) -> None:
@@ -204,98 +114,6 @@ def coco(root: Path) -> None:
     _coco(root, "instances", annotations, categories)
 
 
-def coco_stuff(root: Path) -> None:
-    annotations = [
-        {"id": 1, "image_id": 3, "category_id": 157, "segmentation": {"size": [6, 8], "counts": [0, 12, 36]}},
-        {"id": 2, "image_id": 3, "category_id": 183, "segmentation": {"size": [6, 8], "counts": [12, 36]}},
-    ]
-    categories = [
-        {"id": 157, "name": "sky-other", "supercategory": "sky"},
-        {"id": 183, "name": "other", "supercategory": "other"},
-    ]
-    _coco(root, "stuff", annotations, categories)
-
-
-def coco_panoptic(root: Path) -> None:
-    annotations = [
-        {
-            "image_id": 7,
-            "file_name": "000000000007.png",
-            "segments_info": [
-                {"id": 3226956, "category_id": 17, "iscrowd": 0, "bbox": [0, 0, 4, 4], "area": 16},
-                {"id": 70000, "category_id": 187, "iscrowd": 0, "bbox": [0, 4, 8, 2], "area": 16},
-                {"id": 5, "category_id": 17, "iscrowd": 0, "bbox": [6, 0, 2, 1], "area": 2},
-            ],
-        }
-    ]
-    categories = [
-        {"id": 17, "name": "cat", "isthing": 1, "supercategory": "animal"},
-        {"id": 187, "name": "sky-other-merged", "isthing": 0, "supercategory": "sky"},
-    ]
-    _coco(root, "panoptic", annotations, categories)
-    mask = ids((3226956, 0, 0, 4, 4), (70000, 0, 4, 8, 6), (5, 6, 0, 8, 1))
-    coded(root / "annotations/panoptic_val2017/000000000007.png", mask, red_green_blue)
-
-
-def coco_stuff_maps(root: Path) -> None:
-    """The folders that COCO-Stuff's own instructions unpack to; one map with all that may stand in it."""
-    for split, name in (("train2017", "000000000009"), ("val2017", "000000000139")):
-        photo(root / f"images/{split}/{name}.jpg")
-        mask = ids((0, 0, 0, 2, 6), (90, 2, 0, 3, 6), (91, 3, 0, 4, 6), (181, 4, 0, 6, 6), (255, 6, 0, 7, 6), ground=16)
-        png(root / f"annotations/{split}/{name}.png", mask)
-    png(root / "annotations/val2017/000000000139_labelTrainIds.png", ids())
-
-
-def cityscapes(root: Path) -> None:
-    blocks = ((0, 0, 0, 1, 6), (1, 1, 0, 2, 6), (4, 2, 0, 3, 6), (255, 3, 0, 4, 6), (33, 4, 0, 5, 6))
-    for split, city in (("train", "aachen"), ("val", "lindau"), ("test", "bonn")):
-        name = f"{city}_000000_000019"
-        photo(root / f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png")
-        png(root / f"gtFine/{split}/{city}/{name}_gtFine_labelIds.png", ids(*blocks, ground=7))
-        coded(root / f"gtFine/{split}/{city}/{name}_gtFine_color.png", ids(), red_green)
-
-
-def camvid(root: Path) -> None:
-    for split, name in (("train", "0001TP_006690"), ("test", "Seq05VD_f00000")):
-        photo(root / f"{split}/{name}.png")
-        png(root / f"{split}annot/{name}.png", ids((3, 0, 3, 8, 6), (11, 0, 0, 1, 6)))
-        text(root / f"{split}.txt", f"/SegNet/CamVid/{split}/{name}.png /SegNet/CamVid/{split}annot/{name}.png")
-
-
-CAMVID_COLOURS = {"Void": (0, 0, 0), "LaneMkgsDriv": (192, 0, 64), "SUVPickupTruck": (64, 128, 192)}
-
-
-def _camvid_mask(path):
-    mask = np.zeros((*SIZE, 3), np.uint8)
-    mask[:2], mask[2:5] = CAMVID_COLOURS["LaneMkgsDriv"], CAMVID_COLOURS["SUVPickupTruck"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(path)
-
-
-def camvid_32(root: Path) -> None:
-    rows = [f"{name},{r},{g},{b}" for name, (r, g, b) in CAMVID_COLOURS.items()]
-    text(root / "class_dict.csv", "name,r,g,b", *rows)
-    photo(root / "val/0016E5_07959.png")
-    _camvid_mask(root / "val_labels/0016E5_07959_L.png")
-
-
-def camvid_701(root: Path) -> None:
-    text(root / "label_colors.txt", *(f"{r} {g} {b}\t\t{name}" for name, (r, g, b) in CAMVID_COLOURS.items()))
-    photo(root / "701_StillsRaw_full/0016E5_07959.png")
-    _camvid_mask(root / "LabeledApproved_full/0016E5_07959_L.png")
-
-
-def dtd(root: Path) -> None:
-    names = ("banded/banded_0002.jpg", "banded/banded_0004.jpg", "zigzagged/zigzagged_0001.jpg")
-    for name in names:
-        photo(root / "images" / name)
-    for split, name in zip(("train", "val", "test"), names, strict=True):
-        text(root / f"labels/{split}1.txt", name)
-    text(root / "labels/test2.txt", names[0], names[1])
-    joint = (f"{names[0]} banded grid ", f"{names[1]} banded ", f"{names[2]} zigzagged banded ")
-    text(root / "labels/labels_joint_anno.txt", *joint)
-
-
 def attributes(root: Path) -> None:
     text(
         root / "attributes.csv",
@@ -305,71 +123,3 @@ def attributes(root: Path) -> None:
     )
     for name in "ab":
         photo(root / f"images/{name}.png")
-
-
-def celeba(root: Path) -> None:
-    text(
-        root / "list_attr_celeba.txt",
-        "2",
-        "5_o_Clock_Shadow Smiling Young ",
-        "000001.jpg -1  1  1",
-        "000002.jpg  1 -1 -1",
-    )
-    text(root / "list_eval_partition.txt", "000001.jpg 0", "000002.jpg 2")
-    for number in (1, 2):
-        photo(root / f"img_align_celeba/{number:06d}.jpg")
-
-
-def cub_attributes(root: Path) -> None:
-    text(root / "images.txt", "1 001.Albatross/A_0001.jpg", "2 002.Tern/T_0001.jpg")
-    text(root / "train_test_split.txt", "1 0", "2 1")
-    text(root / "attributes.txt", "1 has_bill_shape::curved_(up_or_down)", "2 has_wing_color::blue")
-    text(
-        root / "attributes/image_attribute_labels.txt",
-        *("1 1 0 3 27.7", "1 2 1 1 5.0", "2 1 1 4 1.5", "2 2 1 3 0 1.1"),
-    )
-    for name in ("001.Albatross/A_0001.jpg", "002.Tern/T_0001.jpg"):
-        photo(root / "images" / name)
-
-
-def _struct(entries, names):
-    array = np.zeros((1, len(entries)), [(name, object) for name in names])
-    for place, entry in enumerate(entries):
-        array[0, place] = tuple(entry)
-    return array
-
-
-def pascal_part(root: Path) -> None:
-    """A person with a head that lies inside it, and a car with two wheels; its mask has no parts at all."""
-    whole = ids((1, 0, 0, 4, 6)).astype(np.uint8)
-    head = ids((1, 1, 0, 3, 2)).astype(np.uint8)
-    wheels = [ids((1, x, 4, x + 1, 6)).astype(np.uint8) for x in (5, 7)]
-    parts = _struct([(f"wheel_{number}", mask) for number, mask in enumerate(wheels, 1)], ("part_name", "mask"))
-    names = ("class", "class_ind", "mask", "parts")
-    objects = _struct(
-        [
-            ("person", 15.0, whole, _struct([("head", head)], ("part_name", "mask"))),
-            ("car", 7.0, ids((1, 5, 2, 8, 6)).astype(np.uint8), parts),
-            ("car", 7.0, ids((1, 4, 5, 5, 6)).astype(np.uint8), np.zeros((0, 0))),
-        ],
-        names,
-    )
-    folder = root / "Annotations_Part"
-    folder.mkdir(parents=True)
-    savemat(folder / "2008_000002.mat", {"anno": {"imname": "2008_000002", "objects": objects}})
-    photo(root / "JPEGImages/2008_000002.jpg")
-    text(root / "ImageSets/Segmentation/val.txt", "2008_000001", "2008_000002")
-
-
-def pascal_context(root: Path) -> None:
-    text(root / "labels.txt", "1: accordion", "2: aeroplane", "259: mouse")
-    (root / "trainval").mkdir(parents=True)
-    savemat(root / "trainval/2008_000002.mat", {"LabelMap": ids((259, 0, 0, 8, 3), (2, 0, 3, 4, 6)).astype(np.uint16)})
-    photo(root / "JPEGImages/2008_000002.jpg")
-    text(root / "val.txt", "2008_000002")
-
-
-def pascal_context_59(root: Path) -> None:
-    text(root / "59_labels.txt", "0: background", "1: aeroplane", "59: wood")
-    png(root / "59_context_labels/2008_000002.png", ids((59, 0, 0, 8, 3)), palette=True)
-    photo(root / "JPEGImages/2008_000002.jpg")

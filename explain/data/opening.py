@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 from explain.data.formats.catalog import FORMATS, Format, Options, detect, format_named, need_options
 from explain.data.memory import Names, localization_from_items, probe_from_arrays, probe_from_dataset
 from explain.data.plain import open_plain, open_plain_probe
+from explain.data.preparing import need_prepared
 from explain.data.probes.catalog import (
     PROBE_FORMATS,
     ProbeFormat,
@@ -17,6 +18,7 @@ from explain.data.probes.catalog import (
     open_published,
     probe_format_named,
 )
+from explain.data.recipes import MADE_NAMES
 from explain.data.tables import refuse
 from explain.errors import DataError, near
 from explain.types import LocalizationSet, ProbeSet
@@ -25,8 +27,8 @@ __all__ = ["KNOWN_NAMES", "Kind", "as_localization", "as_probe", "open_data", "o
 
 Kind = Literal["probe", "localization"]
 
-KNOWN_NAMES = ("sample", "scenes")
-"""Data that needs no path: photos that come with scikit-image, and drawn scenes (made on first use)."""
+KNOWN_NAMES = MADE_NAMES
+"""Data that needs no path, and is there on every machine."""
 
 _TABLES: dict[Kind, str] = {"probe": "index.csv", "localization": "images.csv"}
 
@@ -46,8 +48,14 @@ def _kinds(root: Path) -> list[Kind]:
     return kinds
 
 
-def _resolve(path_or_name: str | Path) -> Path:
+def _place(path_or_name: str | Path) -> Path:
+    """Return what a path or the name of a prepared set stands for; paths come first."""
     root = Path(path_or_name).expanduser()
+    return root if root.exists() else need_prepared(str(path_or_name)) or root
+
+
+def _resolve(path_or_name: str | Path) -> Path:
+    root = _place(path_or_name)
     if str(path_or_name) == "scenes" and not _kinds(root):
         from explain.data.scenes import scenes_folder
 
@@ -71,8 +79,9 @@ def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | 
     Parameters
     ----------
     path_or_name : str or Path
-        A folder of the plain format, of a published format (see `open_localization` and `open_probe`), ``"scenes"``
-        (drawn on first use into the data folder) or ``"sample"``.
+        A folder of the plain format, of a published format (see `open_localization` and `open_probe`), the name of a
+        set that ``explain data prepare`` brought, ``"scenes"`` (drawn on first use into the data folder) or
+        ``"sample"``.
     kind : {"probe", "localization"}, optional
         What to open a folder as that can be both. Without it, one with ``index.csv`` and ``images.csv`` is a probe
         set, a published one (VOC, COCO) labelled images.
@@ -119,15 +128,16 @@ def open_localization(
     Parameters
     ----------
     path : str or Path
-        The folder.
-    format : {"plain", "wsol", "cub", "voc", "coco", "pets", "imagenet-s", "ilsvrc", "ilsvrc-csv"}, optional
-        Its format; without it, told by what lies in the folder.
+        The folder, or the name of a set that ``explain data prepare`` brought.
+    format : str, optional
+        Its format, ``"plain"`` or one of those in ``docs/data.md``; without it, told by what lies in the folder.
     split : str, optional
         Which part of the data: "test", "val", "trainval", …; all formats but the plain one and ILSVRC's.
     dataset : str, optional
         ``wsol``: whose conventions hold, where the image ids do not tell.
     images, masks : str or Path, optional
-        Folders of pictures (``wsol, cub, coco, ilsvrc, ilsvrc-csv``) and of masks (``wsol``) that lie elsewhere.
+        Folders of pictures (``wsol, cub, coco, ilsvrc, ilsvrc-csv, places365``) and of masks (``wsol``) that lie
+        elsewhere.
     classes : str or Path, optional
         A list of classes in their order (``voc, imagenet-s, ilsvrc, ilsvrc-csv``).
     boxes : {"trimap", "head"}, optional
@@ -140,7 +150,7 @@ def open_localization(
     DataError
         At the first thing that does not fit, with file and line; an option that the format does not take.
     """
-    root = Path(path).expanduser()
+    root = _place(path)
     chosen = Options(
         split=split,
         dataset=dataset,
@@ -182,7 +192,8 @@ def open_probe(
     Parameters
     ----------
     path : str or Path
-        The folder; of COCO also the JSON file, of attributes also the table.
+        The folder, or the name of a set that ``explain data prepare`` brought; of COCO also the JSON file, of
+        attributes also the table.
     format : str, optional
         Its format, ``"plain"`` or one of those in ``docs/data.md``; without it, told by what lies in the folder.
     split : str, optional
@@ -208,7 +219,7 @@ def open_probe(
         At the first thing that does not fit, with file and line; an option that the format does not take. Masks
         are checked when they are read.
     """
-    root = Path(path).expanduser()
+    root = _place(path)
     chosen = ProbeOptions(
         split=split,
         categories=categories,

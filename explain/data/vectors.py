@@ -17,8 +17,8 @@ __all__ = ["read_taxonomy", "read_vectors", "taxonomy_distance", "taxonomy_names
 Vector = NDArray[np.float32]
 
 
-def read_vectors(path: str | Path, words: Collection[str]) -> dict[str, Vector]:
-    """Return float32 ``(d,)`` of those of ``words`` that a file of word vectors holds.
+def read_vectors(path: str | Path, words: Collection[str] | None) -> dict[str, Vector]:
+    """Return float32 ``(d,)`` of those of ``words`` (all where None) that a file of word vectors holds, in its order.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def read_vectors(path: str | Path, words: Collection[str]) -> dict[str, Vector]:
     DataError
         There is no such file, or it is none of these; with the line.
     """
-    file, wanted = Path(path), set(words)
+    file, wanted = Path(path), None if words is None else set(words)
     if not file.is_file():
         raise DataError(f"no file {file}: give word vectors as GloVe text or .npz")
     rows = _npz_rows(file, wanted) if file.suffix == ".npz" else _text_rows(file, wanted)
@@ -44,7 +44,7 @@ def read_vectors(path: str | Path, words: Collection[str]) -> dict[str, Vector]:
     return found
 
 
-def _npz_rows(file: Path, wanted: set[str]) -> Iterator[tuple[str, Vector]]:
+def _npz_rows(file: Path, wanted: set[str] | None) -> Iterator[tuple[str, Vector]]:
     try:
         with np.load(file, allow_pickle=False) as stored:
             listed, vectors = stored["words"], stored["vectors"]
@@ -56,11 +56,11 @@ def _npz_rows(file: Path, wanted: set[str]) -> Iterator[tuple[str, Vector]]:
             f"{file}: {len(words)} words and vectors {vectors.shape} {vectors.dtype}: give floats (words, dimensions)"
         )
     for number, word in enumerate(words):
-        if word in wanted:
+        if wanted is None or word in wanted:
             yield word, vectors[number].astype(np.float32)
 
 
-def _text_rows(file: Path, wanted: set[str]) -> Iterator[tuple[str, Vector]]:
+def _text_rows(file: Path, wanted: set[str] | None) -> Iterator[tuple[str, Vector]]:
     size = 0
     try:
         with file.open(encoding="utf-8") as lines:
@@ -71,7 +71,7 @@ def _text_rows(file: Path, wanted: set[str]) -> Iterator[tuple[str, Vector]]:
                 size = size or len(parts) - 1
                 if size < 2 or len(parts) != size + 1:
                     raise DataError(f"{file} line {number}: not a word and {size or 'its'} numbers, as in GloVe's text")
-                if parts[0] in wanted:
+                if wanted is None or parts[0] in wanted:
                     yield parts[0], _numbers(parts[1:], f"{file} line {number}")
     except UnicodeDecodeError:
         raise DataError(f"{file} is no UTF-8 text: give word vectors as GloVe text or .npz") from None

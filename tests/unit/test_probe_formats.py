@@ -46,7 +46,7 @@ LAYOUTS = {
 def drawn(tmp_path):
     def draw(name):
         root = tmp_path / name
-        getattr(layouts, name)(root)
+        layouts.lay_out(name, root)
         return root
 
     return draw
@@ -280,7 +280,7 @@ def test_coco_stuff_maps_in_other_places(drawn):
 
 def test_coco_with_all_files_is_panoptic_unless_told(drawn, tmp_path):
     root = drawn("coco_panoptic")
-    layouts.coco(root)
+    layouts.lay_out("coco", root)
     assert detect_probe(root).name == "coco-panoptic"
     assert open_probe(root, "coco").name == "coco-things-val2017"
     assert open_data(root).frame == "original"  # without a word, labelled images

@@ -19,7 +19,7 @@ from explain.errors import DataError, DependencyError
 def drawn(tmp_path):
     def draw(name):
         root = tmp_path / name
-        getattr(layouts, name)(root)
+        layouts.lay_out(name, root)
         return root
 
     return draw

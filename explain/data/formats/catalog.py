@@ -12,6 +12,14 @@ from explain.data.formats.cub import is_cub, open_cub
 from explain.data.formats.ilsvrc import is_ilsvrc, is_ilsvrc_csv, open_ilsvrc, open_ilsvrc_csv
 from explain.data.formats.imagenet_s import imagenet_s_parts, is_imagenet_s, open_imagenet_s
 from explain.data.formats.pets import PetBoxes, is_pets, open_pets, pets_parts
+from explain.data.formats.places import (
+    is_places365,
+    is_sun397,
+    open_places365,
+    open_sun397,
+    places365_parts,
+    sun397_parts,
+)
 from explain.data.formats.voc import is_voc, open_voc, voc_parts
 from explain.data.formats.wsol import is_wsol, open_wsol, wsol_parts
 from explain.data.tables import Report
@@ -100,6 +108,14 @@ def _ilsvrc_csv(path: Path, chosen: Options, report: Report) -> LocalizationSet:
     return open_ilsvrc_csv(path, images=chosen.images, classes=chosen.classes, report=report)
 
 
+def _places365(path: Path, chosen: Options, report: Report) -> LocalizationSet:
+    return open_places365(path, split=chosen.split, images=chosen.images, report=report)
+
+
+def _sun397(path: Path, chosen: Options, report: Report) -> LocalizationSet:
+    return open_sun397(path, split=chosen.split, report=report)
+
+
 FORMATS = (
     Format("cub", "bounding_boxes.txt", is_cub, _cub, _train_and_test, ("split", "images")),
     Format("voc", "Annotations, ImageSets, JPEGImages", is_voc, _voc, voc_parts, ("split", "difficult", "classes")),
@@ -108,6 +124,8 @@ FORMATS = (
     Format("imagenet-s", "validation-segmentation", is_imagenet_s, _imagenet_s, imagenet_s_parts, ("split", "classes")),
     Format("ilsvrc", "ILSVRC2012_val_….xml", is_ilsvrc, _ilsvrc, _whole, ("images", "classes")),
     Format("ilsvrc-csv", "LOC_val_solution.csv", is_ilsvrc_csv, _ilsvrc_csv, _whole, ("images", "classes")),
+    Format("places365", "categories_places365.txt", is_places365, _places365, places365_parts, ("split", "images")),
+    Format("sun397", "ClassName.txt", is_sun397, _sun397, sun397_parts, ("split",)),
     Format("wsol", "image_ids.txt", is_wsol, _wsol, wsol_parts, ("split", "dataset", "images", "masks")),
 )
 """In the order in which a folder is held against them; Kaggle's folder has XML and table, which hold the same."""

@@ -25,8 +25,8 @@ def load_mat(path: Path, name: str, where: str) -> Any:
         The file cannot be read, or lacks the variable.
     """
     try:
-        from scipy.io import loadmat  # type: ignore[import-untyped]
-        from scipy.io.matlab import MatReadError  # type: ignore[import-untyped]
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
     except ImportError:
         raise DependencyError(f"{path} needs scipy, which is not installed: pip install scipy") from None
     # What SciPy raises where a file is cut or its bytes are changed; it checks little before it reads.
