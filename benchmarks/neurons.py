@@ -2,6 +2,7 @@
 
     python -m benchmarks.neurons                            # 500 images, 2 units: minutes
     python -m benchmarks.neurons --ratio                    # 2000 images, 600 concepts: half an hour and more
+    python -m benchmarks.neurons --ratio --only L3B5        # that search alone
     python -m benchmarks.neurons --full [--units 512]       # 63,305 images, 1,197 concepts
 
 The set is `synthetic`'s, from seed 0. The baseline is ``tests/oracles/compexp.py``, the published beam of Mu & Andreas
@@ -14,7 +15,7 @@ no higher than ours: ``pip install --no-deps --target DIR compositional-explanat
 
 ``--full`` tells what each step takes at the published scale, one core and as many as there are, and the memory; its
 baseline is 0. Compile times are those of fresh processes: cold (an empty cache), warm (a filled one), steady (the next
-call in the same process). Rows go to ``benchmarks/results/neurons.csv``.
+call in the same process). Rows go to ``benchmarks/results/neurons.csv`` as they are measured.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -146,6 +149,7 @@ def main() -> None:
     """Time, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ratio", action="store_true", help="2000 images beside the mask by mask search")
+    parser.add_argument("--only", help="one search: L3B5 or L10B10")
     parser.add_argument("--full", action="store_true", help="the published scale, times and memory")
     parser.add_argument("--images", type=int, default=FULL[0], help="of --full")
     parser.add_argument("--units", type=int, default=512, help="of --full")
@@ -153,18 +157,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[Row] = []
     if arguments.full:
-        rows += at_full_scale(arguments.images, FULL[1], arguments.units)
+        found = at_full_scale(arguments.images, FULL[1], arguments.units)
     else:
         if int(os.environ.get("NUMBA_NUM_THREADS", "2")) != 1:
             os.environ["NUMBA_NUM_THREADS"] = "1"
             os.execv(sys.executable, [sys.executable, *sys.argv])  # one core each: numba reads it when it starts
-        rows += against_masks(RATIO if arguments.ratio else SMALL)
-        rows += against_package(arguments.peer, 6 if arguments.ratio else 2)
-        rows += compile_times()
-    write_rows(arguments.out, rows, [one.name for one in rows], device_name(torch.device("cpu")))
+        size = RATIO if arguments.ratio else SMALL
+        if arguments.only:
+            found = against_masks(_only(size, arguments.only))
+        else:
+            package = against_package(arguments.peer, 6 if arguments.ratio else 2)
+            found = chain(against_masks(size), package, compile_times())
+    for row in found:
+        write_rows(arguments.out, [row], [row.name], device_name(torch.device("cpu")))
     told(f"written: {arguments.out}")
+
+
+def _only(size: Size, name: str) -> Size:
+    """Return the set with one of its searches, such as ``L3B5``."""
+    searches = tuple(one for one in size.searches if f"L{one[0]}B{one[1]}" == name)
+    if not searches:
+        raise SystemExit(f"no search {name!r}: {', '.join(f'L{a}B{b}' for a, b, _ in size.searches)}")
+    return replace(size, searches=searches)
 
 
 if __name__ == "__main__":

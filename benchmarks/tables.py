@@ -50,7 +50,7 @@ def sweeps(rows: Sequence[dict[str, str]]) -> str:
 
 
 def searches(rows: Sequence[dict[str, str]]) -> str:
-    """Return the rows of `neurons` as Markdown: one table for each case, with ratios where there is a baseline."""
+    """Return the rows of `neurons` or `text` as Markdown: a table for each case, with ratios to baselines."""
     parts = []
     for case, threads in dict.fromkeys((row["case"], row["threads"]) for row in rows):
         own = [row for row in rows if (row["case"], row["threads"]) == (case, threads)]
@@ -89,7 +89,7 @@ def section(name: str) -> str:
     rows = rows_of(name)
     if name == "localization" and rows:
         return sweeps(rows)
-    if name == "neurons" and rows:
+    if name in ("neurons", "text") and rows:
         return searches(rows)
     places = dict.fromkeys((row["case"], row["device"], row["threads"]) for row in rows)
     parts = []

@@ -24,7 +24,8 @@ from timing import HERE, Row, commit, device_name, paired, peak_of, ratio, today
 
 import explain
 from explain.cli.image import find_images
-from explain.localization.photo_run import draw_pictures, write_photo_run
+from explain.localization.photo_pictures import draw_pictures
+from explain.localization.photo_run import write_photo_run
 from explain.localization.photos import map_photos, read_ahead
 from explain.nets.subject import Subject
 

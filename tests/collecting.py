@@ -53,7 +53,16 @@ def make_job(layers=LAYERS, *, units=None, directions=None, net=None, count=COUN
 def plain(collected):
     """What must be the same in every process: arrays by layer."""
     return [
-        (one.thresholds, one.peaks, one.firing.unit, one.firing.image, one.firing.maps, one.k, one.passes)
+        (
+            one.histogram,
+            one.thresholds,
+            one.peaks,
+            one.firing.unit,
+            one.firing.image,
+            one.firing.maps,
+            one.k,
+            one.passes,
+        )
         for one in collected
     ]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from explain.neurons.units import Directions
     from explain.runs import RunFolder
 
-__all__ = ["Variant", "described", "layers_table", "open_variants", "told", "write_runs"]
+__all__ = ["Variant", "described", "layers_table", "open_variants", "open_weights", "told", "write_runs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +60,13 @@ def open_variants(
             own = replace(settings, asked=replace(settings.asked, seed=seed))
             if untrained:
                 own = replace(own, untrained=_rival(options, one, seed))
-            subject = _random(options, seed) if one == "none" else opt.open_subject(replace(options, weights=one))
-            found.append(Variant(subject, one, own))
+            found.append(Variant(open_weights(options, one, seed), one, own))
     return found
+
+
+def open_weights(options: opt.ModelOptions, weights: str, seed: int) -> Subject:
+    """Load the network with these weights; random ones (``none``) are those of ``seed``."""
+    return _random(options, seed) if weights == "none" else opt.open_subject(replace(options, weights=weights))
 
 
 def _rival(options: opt.ModelOptions, weights: str, seed: int) -> bool | Subject:

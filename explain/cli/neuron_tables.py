@@ -33,23 +33,24 @@ def print_tables(console: Console, out: Path, sort: str, show: int) -> None:
 
 def print_run(console: Console, run: Any) -> None:
     """Print the summary of a layer."""
-    from explain.neurons.results import ALPHA
+    from explain.neurons.results import ALPHA, NOUNS
 
+    many, sites = NOUNS[run.domain], "pixels" if run.domain == "vision" else "pairs"
     facts = run.summary()
     layer = f"{run.layer}, {run.basis}," if run.basis else run.layer
     rows = f"{facts['units']} units" if run.ranges is None else f"{facts['units']} ranges ({run.ranges} per unit)"
     console.print(
-        f"{rows} of {layer} on {len(run.probe)} images of {run.probe.name}"
-        f" ({run.index.cells.total} pixels, {len(run.index.cells)} cells, {run.passes} pass(es)):"
+        f"{rows} of {layer} on {len(run.probe)} {many} of {run.probe.name}"
+        f" ({run.index.cells.total} {sites}, {len(run.index.cells)} cells, {run.passes} pass(es)):"
         f" {facts['firing']} fire, {facts['interpretable']} detect a concept (IoU > {facts['threshold_iou']:g}"
         f"{RULE_WORDS[facts['iou_rule']]}), {facts['unique_concepts']} different ones;"
         f" mean IoU {facts['mean_score']:.4f} with one concept,"
         f" {facts['mean_iou']:.4f} with up to {run.length}"
-        + (f", {facts['mean_iou_heldout']:.4f} on held-out images" if "mean_iou_heldout" in facts else "")
+        + (f", {facts['mean_iou_heldout']:.4f} on held-out {many}" if "mean_iou_heldout" in facts else "")
     )
     if "above_chance" in facts:
         console.print(
-            f"{facts['above_chance']} units lie above chance (shuffled images, false discovery rate {ALPHA:g};"
+            f"{facts['above_chance']} units lie above chance (shuffled {many}, false discovery rate {ALPHA:g};"
             f" p-values in steps of 1/{run.asked.shuffles + 1}); {facts['certified']} formulas are proven the best of"
             f" their length"
         )
@@ -74,7 +75,7 @@ def print_run(console: Console, run: Any) -> None:
             " their IoU lies at most gap below the best"
         )
     _print_detectors(console, facts)
-    _print_kinds(console, facts["kinds"], run.related)
+    _print_kinds(console, facts["kinds"], run.related, run.domain == "vision")
     for warning in run.warnings:
         console.print(f"warning: {warning}", style="yellow")
 
@@ -101,14 +102,15 @@ def _print_detectors(console: Console, facts: dict[str, Any]) -> None:
         console.print(f"detectors/unique detectors, {words}: {detectors}/{unique}{tail}", highlight=False, markup=False)
 
 
-def _print_kinds(console: Console, kinds: dict[str, float], related: Relatedness | None) -> None:
+def _print_kinds(console: Console, kinds: dict[str, float], related: Relatedness | None, vision: bool) -> None:
     """Print the shares of the kinds of formula, beside the published ones."""
     from explain.neurons.kinds import PUBLISHED
 
     if not kinds:
         return
     parts = ", ".join(f"{name} {100 * share:.0f} %" for name, share in kinds.items())
-    console.print(f"kinds of formula, of units that have one: {parts}; published: {PUBLISHED}", highlight=False)
+    beside = f"; published: {PUBLISHED}" if vision else ""
+    console.print(f"kinds of formula, of units that have one: {parts}{beside}", highlight=False)
     if related is not None:
         console.print(f"concepts are related by {related}", highlight=False, markup=False)
     if kinds.get("unrelated"):
@@ -141,6 +143,7 @@ def unit_table(rows: list[dict[str, str]], sort: str = "-iou", count: int = 20) 
     shown = {"unit": "unit", **({name: name for name in RANGE_COLUMNS} if "range" in have else {}), **SHOWN}
     shown |= {"p_untrained": "p untrained"} if "p_untrained" in have else {}
     what = "ranges" if "range" in have else "units"
+    shown |= {name: name for name in have if name.startswith("w_")}
     table = Table(*shown.values(), title=f"{min(count, len(rows))} of {len(rows)} {what}, by {column}")
     for row in ordered[:count]:
         table.add_row(*(_short(row[name], name) for name in shown))

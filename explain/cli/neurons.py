@@ -178,7 +178,13 @@ def neurons(
     ready = [
         prepare(one.subject, layer or None, probe, one.settings, rotate=rotate or (), limit=limit) for one in variants
     ]
-    config = {"model": described(variants), "data": probe.hash, "directions": told(settings.directions), **options}
+    config = {
+        "model": described(variants),
+        "opened": opt.recorded(asked),
+        "data": probe.hash,
+        "directions": told(settings.directions),
+        **options,
+    }
     console = wide_console()
     if shard is not None:
         given = given_data(data, concepts or (), limit)

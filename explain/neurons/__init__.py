@@ -31,8 +31,9 @@ __all__ = [
 if TYPE_CHECKING:
     from explain.neurons.cell_table import Cells
     from explain.neurons.cells import CellIndex
+    from explain.neurons.explanations import UnitExplanation
     from explain.neurons.formula import Formula, parse
-    from explain.neurons.results import NeuronRun, UnitExplanation
+    from explain.neurons.results import NeuronRun
     from explain.neurons.search import beam_search
 
 

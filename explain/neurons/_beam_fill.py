@@ -1,4 +1,7 @@
-"""Vectors and members of a formula that is new in the beam, from its parent's; see `explain.neurons._beam`."""
+"""Vectors and members of a formula that is new in the beam, from its parent's; see `explain.neurons._beam`.
+
+Concepts of more than a `LARGE` part of the cells, such as parts of speech, are left to `explain.neurons._beam_parts`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from explain.compiling import inner
+from explain.neurons._beam_parts import fill_active_by_parts, fill_pixels_by_parts
 from explain.neurons._beam_state import AND, AND_NOT, OR, OR_NOT
 
 __all__ = ["fill_active", "fill_leaf", "fill_pixels"]
+
+LARGE = 8
 
 
 @inner
@@ -17,9 +23,11 @@ def fill_leaf(
     table: Any, work: Any, own: Any, own_counts: Any, slot: int, concept: int
 ) -> None:  # pragma: no cover - compiled
     """W and H of a single concept are in the table; V needs no more than the unit's own cells."""
+    begin, end = work.start[concept], work.start[concept + 1]
+    inside = 2 * (end - begin) <= len(own)  # walk through the unit's cells with the concept, or those without it
     for other in range(len(work.shared)):
         work.vectors[0, slot, other] = table.overlap[concept, other]
-        work.vectors[1, slot, other] = 0
+        work.vectors[1, slot, other] = np.int64(0) if inside else work.shared[other]
         work.vectors[2, slot, other] = table.shared_marks[concept, other]
     for word in range(work.bits.shape[1]):
         work.bits[slot, word] = np.uint64(0)
@@ -28,11 +36,14 @@ def fill_leaf(
         work.bits[slot, cell >> 6] |= np.uint64(1) << np.uint64(cell & 63)
     for place in range(len(own)):
         work.members[slot, place] = 0
-    for at in range(work.start[concept], work.start[concept + 1]):
-        place = work.places[at]
-        work.members[slot, place] = 1
-        for at_label in range(work.own_start[place], work.own_start[place + 1]):
-            work.vectors[1, slot, work.own_labels[at_label]] += own_counts[place]
+    for at in range(begin, end):
+        work.members[slot, work.places[at]] = 1
+    for number in range(end - begin if inside else len(own)):
+        place = work.places[begin + number] if inside else number
+        if inside or work.members[slot, place] == 0:
+            count = own_counts[place] if inside else -own_counts[place]
+            for at_label in range(work.own_start[place], work.own_start[place + 1]):
+                work.vectors[1, slot, work.own_labels[at_label]] += count
 
 
 @inner
@@ -40,6 +51,10 @@ def fill_pixels(
     table: Any, work: Any, rules: Any, slot: int, parent: int, op: int, concept: int
 ) -> None:  # pragma: no cover - compiled
     """Fill W, H and bits: with D = what the parent and the concept share, OR is W + overlap - D, AND is D."""
+    begin, end = table.start[concept], table.start[concept + 1]
+    if LARGE * (end - begin) > len(table.records):
+        fill_pixels_by_parts(table, work, slot, parent, op, concept)
+        return
     sign = np.int64(1) if op == AND or op == OR_NOT else np.int64(-1)
     disjoint = work.vectors[0, parent, concept] == 0
     for other in range(len(work.shared)):
@@ -59,7 +74,6 @@ def fill_pixels(
             work.bits[slot, word] = ~np.uint64(0)
         else:
             work.bits[slot, word] = work.bits[parent, word]
-    begin, end = table.start[concept], table.start[concept + 1]
     if op == OR and disjoint:  # objects of one kind never meet, so this is common
         for at in range(begin, end):
             cell = table.rows[at]
@@ -93,6 +107,9 @@ def fill_active(
     table: Any, work: Any, own: Any, own_counts: Any, slot: int, parent: int, op: int, concept: int
 ) -> None:  # pragma: no cover - compiled
     """Fill V and members, from the unit's own cells."""
+    if LARGE * (work.start[concept + 1] - work.start[concept]) > len(own):
+        fill_active_by_parts(table, work, own, own_counts, slot, parent, op, concept)
+        return
     for other in range(len(work.shared)):
         if op == AND:
             work.vectors[1, slot, other] = 0

@@ -16,12 +16,13 @@ from explain.neurons.counts import UnitCounts
 from explain.neurons.dissection import UnitTable, unit_tables
 from explain.neurons.evidence.gathering import Evidence, gather
 from explain.neurons.evidence.parts import Measured, count_images
+from explain.neurons.examples import Picked, others_of
+from explain.neurons.explanations import UnitExplanation
 from explain.neurons.finding import Finder, concepts_where_firing, find
 from explain.neurons.firing import count_firing
 from explain.neurons.formula import leaves
 from explain.neurons.kinds import kind_of
 from explain.neurons.relatedness import Relatedness
-from explain.neurons.results import UnitExplanation
 from explain.neurons.search import SearchResult, ceiling
 from explain.runs import Checkpoint
 
@@ -38,6 +39,8 @@ class Part:
     tables: tuple[UnitTable, ...]
     counts: UnitCounts
     """Of all images."""
+    others: list[tuple[Picked, ...]]
+    """Images that show each unit, besides those that fire it most."""
 
 
 def search_units(
@@ -76,7 +79,9 @@ def search_units(
         world=world,
         progress=tell,
     )
-    return Part(found, ceiling(cells, searched).tolist(), evidence, tables, counts)
+    formulas, settings = [row.formula for row in found], prepared.settings
+    others = others_of(measured, formulas, numbers, (settings.examples + 1) // 2, settings.asked.seed)
+    return Part(found, ceiling(cells, searched).tolist(), evidence, tables, counts, others)
 
 
 def search_rival(measured: Measured, finder: Finder, prepared: Prepared, tell: Progress) -> list[float]:

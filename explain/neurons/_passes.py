@@ -26,6 +26,7 @@ def make_jobs(
 ) -> tuple[Job, Job | None]:
     """Return the job of the network's passes, and that of the untrained network's where there is one."""
     settings = prepared.settings
+    assert settings.quantile is not None  # checked by prepare
     job = Job(
         prepared.subject,
         prepared.probe,

@@ -15,6 +15,7 @@ from explain.data import as_probe
 from explain.distributed import World
 from explain.errors import DataError, InputError
 from explain.nets.inputs import stream
+from explain.nets.squash import squashing
 from explain.nets.subject import Subject, as_subject
 from explain.nets.trace import trace
 from explain.nets.untrained import untrained
@@ -72,9 +73,12 @@ def prepare(
     """Open the probe set, find the layers by one forward pass of one image, and check all options against them."""
     if len(set(rotate)) != len(rotate):
         raise InputError(f"powers {list(rotate)} of the rotation: give each once")
+    if settings.quantile is None:
+        raise InputError("quantile=None (active above 0) is for sentence models: give a share, such as 0.005")
     if rotate and settings.directions is not None:
         raise InputError("a rotated basis is one of the layer's channels: leave the directions away")
-    subject = _squashing(as_subject(model), probe_set := _opened(probe, limit))
+    probe_set = _opened(probe, limit)
+    subject = squashing(as_subject(model), probe_set.images, probe_set.name)
     if device is not None:
         subject.to(device)
     held = held_out_images(settings.asked, probe_set)
@@ -126,23 +130,6 @@ def _opened(probe: Any, limit: int | None) -> ProbeSet:
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: give at least 1 image")
     return found if limit is None else found.first(limit)
-
-
-def _squashing(subject: Subject, probe: ProbeSet) -> Subject:
-    """Return the subject with a transform that shows the whole image, as the labels do."""
-    if isinstance(probe.images[0], torch.Tensor):
-        return subject
-    if subject.transform is None:
-        raise InputError(
-            f"{probe.name} holds pictures and the model has no transform: use explain.load(model, transform=...)"
-        )
-    known = subject.preprocess
-    if known is None:
-        raise InputError(
-            "the geometry of the subject's transform is unknown, so labels cannot be laid over its maps:"
-            " use explain.nets.Preprocess, or torchvision's Resize, ToTensor, Normalize"
-        )
-    return replace(subject, transform=replace(known, crop_from=None))
 
 
 def _first_image(subject: Subject, probe: ProbeSet) -> Tensor:

@@ -2,7 +2,7 @@
 
 OUT/shard.json              which shard, settings, layers, hashes, versions
 OUT/arrays/cells.npz        the cells of its images, as `explain.neurons.indexing` keeps them
-OUT/arrays/layerL.npz       top values; how maps are brought to the labels' resolution; directions
+OUT/arrays/layerL.npz       top values, counts of all values; how maps are brought to the labels' size; directions
 OUT/arrays/layerL-N.npz     maps above the shard's own bound: unit, image, maps
 OUT/arrays/untrainedL….npz  the same of the untrained network
 OUT/arrays/related.npz      which concepts are related
@@ -153,13 +153,14 @@ def write_share(folder: Path, name: str, share: Share) -> tuple[int, int]:
 
 def read_share(folder: Path, name: str, files: int) -> Share:
     """Return what `write_share` wrote; maps are read file by file as they are gone through."""
-    values, seen = read_arrays(folder / f"{name}.npz", ["values", "seen"])
+    names = ("values", "seen", "histogram")
+    top = dict(zip(names, read_arrays(folder / f"{name}.npz", names), strict=True))
 
     def pieces() -> Iterator[tuple[NDArray[Any], ...]]:
         for number in range(files):
             yield tuple(read_arrays(folder / f"{name}-{number}.npz", _PIECE))
 
-    return Share({"values": values, "seen": seen}, pieces())
+    return Share(top, pieces())
 
 
 # --- relatedness ----------------------------------------------------------------------------------------------

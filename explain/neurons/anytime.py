@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.errors import InputError
-from explain.neurons._deep import BEST, EFFORT, NEW_LEVEL, NEW_UNIT, NODES, PHASE, go_on, make_deep_work
+from explain.neurons._deep import go_on
+from explain.neurons._deep_state import BEST, EFFORT, NEW_LEVEL, NEW_UNIT, NODES, PHASE, make_deep_work
 from explain.neurons._table import Table
 from explain.neurons.counts import UnitCounts
 from explain.neurons.search import plain_counts, room_of, run_chunks

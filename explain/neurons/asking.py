@@ -33,6 +33,8 @@ class Saved:
     """(formula, IoU) that the run found for each unit."""
     ranges: NDArray[np.int64] | None = None
     """Which range of its unit's activation each row is; None where the run has none."""
+    sites: str = "pixels"
+    """What is counted: pixels of images, or pairs of sentences."""
 
     @property
     def keys(self) -> list[tuple[int, int]]:
@@ -72,7 +74,8 @@ def open_run(path: str | Path) -> Saved:
         The folder is no neuron run, or its tables or arrays are missing or broken.
     """
     folder = Path(path)
-    kind = read_json(folder / "manifest.json").get("kind")
+    manifest = read_json(folder / "manifest.json")
+    kind = manifest.get("kind")
     if kind != "neurons":
         raise RunError(f"{folder} is a run of kind {kind!r}, not 'neurons': give a run of `explain neurons`")
     cells = load_cells(folder / "arrays" / "cells.npz", _concepts(folder))
@@ -84,7 +87,8 @@ def open_run(path: str | Path) -> Saved:
         (ranges,) = read_arrays(folder / "arrays" / "units.npz", ["ranges"])
     if len(indptr) != len(numbers) + 1 or (ranges is not None and len(ranges) != len(numbers)):
         raise RunError(f"{folder} does not match itself: {len(numbers)} units, counts of {len(indptr) - 1}")
-    saved = Saved(cells, UnitCounts(indptr, rows, counts), numbers, (), ranges)
+    sites = "pairs" if manifest.get("domain") == "text" else "pixels"
+    saved = Saved(cells, UnitCounts(indptr, rows, counts), numbers, (), ranges, sites)
     if sorted(found) != sorted(saved.keys):
         raise RunError(f"{folder} does not match itself: {len(found)} units, counts of {len(indptr) - 1}")
     return replace(saved, found=tuple(found[key] for key in saved.keys))
@@ -145,7 +149,7 @@ def told(saved: Saved, formula: Formula) -> str:
     """Return one line on a formula: its canonical form, concepts and pixels."""
     _, pixels = intersections(saved.cells, formula, saved.counts)
     share = 100 * pixels / saved.cells.total if saved.cells.total else 0.0
-    return f"{canonical(formula)}: {len(leaves(formula))} concept(s), {pixels} pixels ({share:.2f} %)"
+    return f"{canonical(formula)}: {len(leaves(formula))} concept(s), {pixels} {saved.sites} ({share:.2f} %)"
 
 
 def sorted_answers(answers: Sequence[Answer], by: str = "-iou") -> list[Answer]:

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explain.distributed import ALONE, World
-from explain.errors import ModelError
+from explain.errors import ModelError, RunError
+from explain.nets.pieces import Plan, make_plan, piece_name, remove_pieces
 from explain.nets.subject import Subject
 from explain.neurons._kept import Kept, piece_bytes
-from explain.neurons._pieces import Plan, make_plan, piece_name, remove_pieces
 from explain.neurons.firing import Firing, firing_from_pieces, merge_firing
+from explain.neurons.histograms import Histogram
 from explain.neurons.thresholds import TopValues
 from explain.neurons.units import UnitLayer, stream_maps
 from explain.neurons.upsampling import Axes
@@ -86,6 +87,8 @@ class Collected:
     """How often the images went through the network for it."""
     upper: NDArray[np.float32] | None = None
     """``(u,)``: active is what lies at or below this, too; see `explain.neurons.ranges.in_ranges`."""
+    histogram: NDArray[np.int64] | None = None
+    """Of all values, a row per unit of the layer; see `explain.neurons.histograms`."""
 
 
 def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
@@ -116,7 +119,9 @@ def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
         shards = world.gather(firing_from_pieces(found[number], layer.grid))
         firing = merge_firing(shards) if len(shards) > 1 else shards[0]
         passes = 2 if number in lost else 1
-        collected.append(Collected(layer, limit.numpy(), top.peaks().cpu().numpy(), top.k, firing, passes))
+        values = np.sum(world.gather(parts[number].histogram.counts()), axis=0)
+        peaks = top.peaks().cpu().numpy()
+        collected.append(Collected(layer, limit.numpy(), peaks, top.k, firing, passes, histogram=values))
     return tuple(collected)
 
 
@@ -130,16 +135,18 @@ class _Part:
     layer: UnitLayer
     axes: Axes | None
     top: TopValues
+    histogram: Histogram
     kept: Kept
     every_map: bool
 
     def add(self, indices: range, maps: Tensor) -> None:
+        self.histogram.update(maps)
         self.top.update(maps) if self.axes is None else self.top.update_upsampled(maps, self.axes)
         bound = self.top.bound()
         self.kept.add(indices.start, maps, _floor(bound) if self.every_map else bound)
 
     def state(self) -> Arrays:
-        state = {**self.top.state(), "gave_up": np.array(self.kept.pieces is None)}
+        state = {**self.found(), "gave_up": np.array(self.kept.pieces is None)}
         if self.kept.spilled:
             state["spilled"] = np.array(self.kept.spilled)
         if self.kept.pieces:
@@ -147,9 +154,16 @@ class _Part:
             state |= {"unit": unit, "image": image, "maps": maps}
         return state
 
+    def found(self) -> Arrays:
+        """Return what was found of the values, besides the maps."""
+        return {**self.top.state(), "histogram": self.histogram.counts()}
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Add what another process, or an earlier one, saved."""
+        if "histogram" not in state:
+            raise RunError("the interrupted job is of an older version: pass --overwrite to start again")
         self.top.restore(state)
+        self.histogram.add(state["histogram"])
         self.kept.spilled += state["spilled"].tolist() if "spilled" in state else []
         if bool(state["gave_up"]):
             self.kept.pieces = None
@@ -163,7 +177,7 @@ def _make_part(job: Job, number: int) -> _Part:
     axes = job.axes[number] if job.axes else None
     size = layer.grid if axes is None else (len(axes[0]), len(axes[1]))
     top = TopValues(len(layer.units), job.quantile, len(job.probe) * size[0] * size[1], job.subject.device)
-    return _Part(layer, axes, top, Kept(), job.every_map)
+    return _Part(layer, axes, top, Histogram(len(layer.units), job.subject.device), Kept(), job.every_map)
 
 
 def _floor(limits: Tensor) -> Tensor:
@@ -247,7 +261,7 @@ class Share:
     """What one shard of the images gives for a layer."""
 
     top: Arrays
-    """Of `TopValues.state`, towards the rank k of the whole probe set."""
+    """Of `TopValues.state`, towards the rank k of the whole probe set; and ``histogram``, the counts of all values."""
     pieces: Iterator[tuple[NDArray[Any], ...]]
     """``(unit, image, maps)``: all maps above the shard's own bound; can be gone through once."""
 
@@ -262,7 +276,7 @@ def collect_share(job: Job) -> tuple[Share, ...]:
     """
     shares = []
     for number, part in enumerate(_first_pass(job, ALONE, complete=True)):
-        top = part.top.state()
+        top = part.found()
         shares.append(Share(top, part.kept.everything(part.top.bound().cpu(), job.checkpoint, f"maps{number}")))
     return tuple(shares)
 

@@ -25,7 +25,8 @@ from explain.neurons.domains import IouRule
 from explain.runs import read_json
 
 if TYPE_CHECKING:
-    from explain.neurons.results import NeuronRun, UnitExplanation
+    from explain.neurons.explanations import UnitExplanation
+    from explain.neurons.results import NeuronRun
 
 __all__ = [
     "CategoryCount",

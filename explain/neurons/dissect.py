@@ -28,10 +28,11 @@ from explain.neurons.domains import IouRule
 from explain.neurons.evidence.gathering import Asked, with_q_values, with_untrained
 from explain.neurons.evidence.parts import Measured, image_pixels
 from explain.neurons.examples import top_examples
+from explain.neurons.explanations import Units, as_ranges, labelled
 from explain.neurons.finding import Finder, How, chosen_search
 from explain.neurons.indexing import OpenedIndex
 from explain.neurons.ranges import in_ranges
-from explain.neurons.results import NeuronRun, Units, as_ranges, labelled
+from explain.neurons.results import NeuronRun
 from explain.neurons.search import Compat
 from explain.neurons.settings import QuantileAt, Settings
 from explain.neurons.units import Directions
@@ -142,7 +143,7 @@ def dissect(
         Compare each unit with all units of the same layer of an untrained network: a copy of this one, initialised anew
         by ``seed`` (see `explain.nets.untrained`), or a network of the same architecture.
     examples
-        Images kept per unit.
+        Images kept per unit of those that fire it most; half as many of each other kind (`explain.neurons.examples`).
     keep_bytes
         Memory for maps kept between the passes; see `explain.neurons.collect`.
     cells_cache
@@ -328,5 +329,8 @@ def _explain_layer(
         cells_file=cells.file,
         cells_reused=cells.reused,
         counts=stack_counts([part.counts for part in parts]),
-        examples=top_examples(collected, settings.examples),
+        examples=replace(
+            top_examples(collected, settings.examples), others=tuple(row for part in parts for row in part.others)
+        ),
+        histograms=None if collected.histogram is None else np.repeat(collected.histogram, each, axis=0),
     )

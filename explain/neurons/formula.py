@@ -2,12 +2,14 @@
 
 ``(red OR blue) AND NOT sky``: NOT binds tighter than AND, AND tighter than OR. Operators are whole words in
 any case. Names are written as they are, unless they hold blanks, parentheses, quotes or backslashes or are
-operators themselves; those stand in double quotes, with a backslash before a quote or a backslash. The
+operators themselves; those stand in double quotes, with a backslash before a quote or a backslash. One name may
+hold parentheses without quotes: ``NEIGHBORS(hyp:dog)``, which is one concept (a word or its neighbours). The
 length of a formula is its number of leaves (Mu & Andreas 2020, section 2).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -33,12 +35,14 @@ __all__ = [
     "evaluate",
     "leaves",
     "length",
+    "minor_negation",
     "parse",
 ]
 
 Mask = TypeVar("Mask", "NDArray[np.bool_]", "Tensor")
 _RESERVED = frozenset({"and", "or", "not"})
 _DEEPEST = 100  # parentheses and NOTs within each other; keeps recursion far from Python's own limit
+_NEIGHBORS = re.compile(r'NEIGHBORS\([^\s()"\\]+\)(?=[\s()]|$)')
 _OR, _AND, _NOT, _LEAF = range(4)  # how tightly each kind of node binds
 
 
@@ -127,6 +131,27 @@ def length(formula: Formula) -> int:
     return len(leaves(formula))
 
 
+def minor_negation(formula: Formula) -> Formula:
+    """Return the formula with one concept turned into its opposite: what the published pages show images of.
+
+    Of two parts the longer one is gone into, of equal ones the left one, down to a concept (the rule of the code of
+    Mu & Andreas 2020); a chain is read from the left: ``a OR b OR c`` is ``(a OR b) OR c``.
+    """
+    if isinstance(formula, Leaf):
+        return Not(formula)
+    if isinstance(formula, Not):
+        return formula.part if isinstance(formula.part, Leaf) else Not(minor_negation(formula.part))
+    assert isinstance(formula, And | Or)  # there are no others
+    *before, last = formula.parts
+    if not before:
+        return minor_negation(last)
+    kind = type(formula)
+    left = before[0] if len(before) == 1 else kind(tuple(before))
+    if length(left) < length(last):
+        return kind((left, minor_negation(last)))
+    return kind((minor_negation(left), last))
+
+
 def canonical(formula: Formula) -> Formula:
     """Return the form that decides equality: parts sorted, repeats and double negation dropped, chains flat.
 
@@ -197,6 +222,8 @@ def _text(formula: Formula, around: int = _OR) -> str:
 
 
 def _is_bare(name: str) -> bool:
+    if _NEIGHBORS.fullmatch(name):
+        return name.isprintable()
     odd = any(sign in '()"\\' or sign.isspace() or not sign.isprintable() for sign in name)
     return bool(name) and not odd and name.lower() not in _RESERVED
 
@@ -227,6 +254,9 @@ def _tokens(text: str) -> Iterator[_Token]:
         elif sign == '"':
             name, at = _read_quoted(text, start)
             yield _Token("name", name, start + 1)
+        elif neighbors := _NEIGHBORS.match(text, start):
+            at = neighbors.end()
+            yield _Token("name", neighbors.group(), start + 1)
         else:
             while at < len(text) and not (text[at].isspace() or text[at] in '()"'):
                 at += 1

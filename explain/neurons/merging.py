@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from explain.neurons.asking import Saved, open_run
 from explain.neurons.counts import stack_counts
 from explain.neurons.dissection import INTERPRETABLE, Detecting
 from explain.neurons.evidence.gathering import with_q_values
-from explain.neurons.results import UnitExplanation, Units, summary_of, warnings_of
+from explain.neurons.example_rows import lists_of
+from explain.neurons.explanations import UnitExplanation, Units
+from explain.neurons.histograms import save_histograms
+from explain.neurons.results import summary_of, warnings_of
 from explain.neurons.saving import unit_arrays, unit_of_row, unit_row
 from explain.neurons.tables import write_concepts, write_tables
 from explain.runs import read_arrays, read_json, run_folder, write_json
@@ -62,6 +67,11 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, overwrite: boo
         units, rows = _units(parts, order)
         _write_counts(parts, order, units, folder.path / "arrays" / "units.npz")
         _write_examples(parts, rows, folder.path / "arrays" / "examples.npz")
+        _write_histograms(parts, order, folder.path / "arrays" / "histograms.npz")
+        domain: dict[str, Any] = {}
+        if parts[0].run.get("domain") == "text":
+            domain = {"text": _merged_text(parts)}
+            _copy_pairs(parts, order, folder.path)
         manifest = {**manifest, "config": config, "merged": [str(part.folder) for part in parts]}
         settings = parts[0].run["settings"]
         detecting = Detecting(settings.get("iou", "all"), settings.get("threshold_iou", INTERPRETABLE))
@@ -71,9 +81,10 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, overwrite: boo
             "manifest": manifest,
             "images": _copy_images(parts, folder.path),
             "passes": max(part.run["passes"] for part in parts),
-            "units": [unit_row(unit, row) for unit, row in zip(units, rows, strict=True)],
+            "units": [unit_row(unit, shown) for unit, shown in zip(units, rows, strict=True)],
             "summary": summary,
             "warnings": list(warnings_of(units, settings["quantile"], settings.get("before"))),
+            **domain,
         }
         write_json(folder.path / "run.json", run)
         write_json(folder.path / "manifest.json", manifest)
@@ -113,17 +124,17 @@ def _order(parts: Sequence[_Part]) -> list[tuple[int, int]]:
     return [found[key] for key in sorted(found)]
 
 
-def _units(parts: Sequence[_Part], order: list[tuple[int, int]]) -> tuple[Units, list[list[dict[str, Any]]]]:
-    """Return the units with corrected p-values, and their examples with rows counted through."""
+def _units(parts: Sequence[_Part], order: list[tuple[int, int]]) -> tuple[Units, list[dict[str, Any]]]:
+    """Return the units with corrected p-values, and what is shown of each with rows counted through."""
     units: list[UnitExplanation] = []
-    rows: list[list[dict[str, Any]]] = []
+    rows: list[dict[str, Any]] = []
     count = 0
     for number, place in order:
         row = parts[number].run["units"][place]
         units.append(unit_of_row(row))
-        rows.append([])
-        for example in row["examples"]:
-            rows[-1].append({**example, "row": count, "from": (number, example["row"])})
+        rows.append(deepcopy({key: row[key] for key in ("examples", "also") if key in row}))
+        for example in chain(*lists_of(rows[-1])):
+            example.update({"row": count, "from": (number, example["row"])})
             count += 1
     evidence = [unit.evidence for unit in units if unit.evidence is not None]
     if len(evidence) == len(units):
@@ -145,9 +156,9 @@ def _write_counts(parts: Sequence[_Part], order: list[tuple[int, int]], units: U
     )
 
 
-def _write_examples(parts: Sequence[_Part], rows: list[list[dict[str, Any]]], path: Path) -> None:
+def _write_examples(parts: Sequence[_Part], rows: list[dict[str, Any]], path: Path) -> None:
     """Write the masks of all examples; takes the key ``from`` out of ``rows``."""
-    places = [example.pop("from") for row in rows for example in row]
+    places = [example.pop("from") for row in rows for example in chain(*lists_of(row))]
     width = parts[0].examples["unit"].shape[1]
     masks = {
         name: np.array([parts[number].examples[name][row] for number, row in places], np.uint8).reshape(-1, width)
@@ -156,11 +167,36 @@ def _write_examples(parts: Sequence[_Part], rows: list[list[dict[str, Any]]], pa
     np.savez_compressed(path, unit=masks["unit"], formula=masks["formula"], shape=parts[0].examples["shape"])
 
 
+def _write_histograms(parts: Sequence[_Part], order: list[tuple[int, int]], path: Path) -> None:
+    """Write the counts of values of all units, where all runs have them."""
+    files = [part.folder / "arrays" / "histograms.npz" for part in parts]
+    if all(file.is_file() for file in files):
+        counts = [read_arrays(file, ["counts"])[0] for file in files]
+        save_histograms(np.stack([counts[number][place] for number, place in order]), path)
+
+
+def _merged_text(parts: Sequence[_Part]) -> dict[str, Any]:
+    """Return what a run over sentence pairs says of them, with the neighbours of the words in all formulas."""
+    near = {word: others for part in parts for word, others in part.run["text"]["neighbors"].items()}
+    return {**parts[0].run["text"], "neighbors": near}
+
+
+def _copy_pairs(parts: Sequence[_Part], order: list[tuple[int, int]], folder: Path) -> None:
+    """Write what a run over sentence pairs keeps of them; ``fires`` has a row per unit."""
+    shutil.copyfile(parts[0].folder / "pairs.csv", folder / "pairs.csv")
+    names = ("gold", "predicted", "logits", "cells", "fires")
+    found = [read_arrays(part.folder / "arrays" / "pairs.npz", names) for part in parts]
+    arrays = dict(zip(names, found[0], strict=True))
+    arrays["fires"] = np.stack([found[number][-1][place] for number, place in order])
+    np.savez_compressed(folder / "arrays" / "pairs.npz", **arrays)  # type: ignore[arg-type]  # as above
+
+
 def _copy_images(parts: Sequence[_Part], folder: Path) -> list[dict[str, Any]]:
     """Copy the pictures of all runs; return the list of images with what each run shows."""
     images = [dict(image) for image in parts[0].run["images"]]
     for part in parts:
         for number, image in enumerate(part.run["images"]):
+            images[number] = {**image, **images[number]}  # what another domain tells of those that are shown
             if image["file"] is not None:
                 images[number]["file"] = image["file"]
                 if not (folder / image["file"]).exists():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from explain.data import as_probe, united, with_pixel_concepts
@@ -146,6 +147,7 @@ def _collected(opened: OpenShards, name: str, place: int, layer: UnitLayer) -> C
     rows, columns = prepared.axes[place]
     size = (len(rows), len(columns)) if prepared.settings.quantile_at == "upsampled" else layer.grid
     shares = [read_share(one.folder / "arrays", name, one.record["files"][name]) for one in opened.shards]
+    assert prepared.settings.quantile is not None  # checked by prepare, when the shards were made
     return unite_shares(layer, prepared.settings.quantile, len(prepared.probe) * size[0] * size[1], shares)
 
 
@@ -170,7 +172,9 @@ def unite_shares(layer: UnitLayer, quantile: float, count: int, shares: Sequence
     limits = top.threshold().numpy()
     found = [exceeding(piece, limits) for share in shares for piece in share.pieces]
     pieces = [(unit, image, maps) for unit, image, maps in found]
-    return Collected(layer, limits, top.peaks().numpy(), top.k, firing_from_pieces(pieces, layer.grid), 1)
+    values = np.sum([share.top["histogram"] for share in shares], axis=0)
+    firing = firing_from_pieces(pieces, layer.grid)
+    return Collected(layer, limits, top.peaks().numpy(), top.k, firing, 1, histogram=values)
 
 
 def _cells(one: _Opened, prepared: Prepared) -> CellIndex:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.neurons._beam_state import HEAD, LENGTH, PIXELS, SHARED
-from explain.neurons._deep import BEST
-from explain.neurons._exact import FIELDS, make_exact_work, search_exactly
+from explain.neurons._deep_state import BEST
+from explain.neurons._exact import search_exactly
+from explain.neurons._exact_state import FIELDS, make_exact_work
 from explain.neurons._table import Table, table_of
 from explain.neurons.anytime import Limits, search_longer
 from explain.neurons.cells import Cells

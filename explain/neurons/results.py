@@ -1,26 +1,26 @@
-"""What a neuron run found, unit by unit."""
+"""What a neuron run found: the layer, its figures and warnings."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explain.errors import InputError
 from explain.nets.subject import Subject
 from explain.neurons.cells import CellIndex
 from explain.neurons.counts import UnitCounts
 from explain.neurons.detectors import counted, histogram
-from explain.neurons.dissection import CategoryBest, Detecting, UnitTable, best_of
-from explain.neurons.evidence.gathering import Asked, Evidence
+from explain.neurons.dissection import Detecting
+from explain.neurons.evidence.gathering import Asked
 from explain.neurons.examples import Examples
+from explain.neurons.explanations import Units, category_rows
 from explain.neurons.finding import Finder
-from explain.neurons.kinds import Kind, shares
+from explain.neurons.kinds import shares
 from explain.neurons.relatedness import Relatedness
 from explain.neurons.settings import QuantileAt
 from explain.neurons.units import Directions
@@ -28,124 +28,17 @@ from explain.neurons.upsampling import Axes, Upsampling
 from explain.types import ProbeSet
 
 __all__ = [
+    "NOUNS",
+    "Domain",
     "NeuronRun",
-    "UnitExplanation",
-    "Units",
-    "as_ranges",
-    "category_rows",
-    "labelled",
     "summary_of",
     "warnings_of",
 ]
 
+Domain = Literal["vision", "text"]
+NOUNS: dict[Domain, str] = {"vision": "images", "text": "pairs"}
 ALPHA = 0.05
 """False discovery rate at which units are counted as above chance."""
-
-
-@dataclass(frozen=True)
-class UnitExplanation:
-    """What one unit was found to be."""
-
-    unit: int
-    formula: str | None
-    """None for a unit that overlaps with no concept."""
-    iou: float
-    length: int
-    """Leaves of the formula."""
-    category: str
-    """The category that all concepts of the formula share, else ``"mixed"``; ``""`` without formula."""
-    threshold: float
-    active: int
-    """Pixels of the probe set where the unit is active."""
-    precision: float
-    """Share of the formula's pixels where the unit is active."""
-    recall: float
-    """Share of the unit's active pixels where the formula holds."""
-    ceiling: float
-    """Best IoU that any formula of any length over these concepts could reach."""
-    search: str
-    """What found the formula: ``"beam"``, ``"optimal"``, or ``"anytime"`` where a limit stopped the optimal search."""
-    bound: float | None
-    """No formula of this length and grammar has a higher IoU; None where that is not known."""
-    kind: Kind
-    """See `explain.neurons.kinds`."""
-    label: str | None
-    """The best single concept (network dissection), with ``score``, its IoU under the rule that was asked for."""
-    score: float
-    label_category: str
-    best_by_length: tuple[tuple[int, str, float], ...]
-    """(l, formula, IoU): the best with at most l concepts; the IoU never falls with l."""
-    runners_up: tuple[tuple[str, float, int], ...]
-    """(formula, IoU, length) of the rest of the beam."""
-    stopped: str = ""
-    """``"time"`` or ``"gap"`` where a limit ended the search before the proof (another machine may then find another
-    formula); ``""``: it came to its end."""
-    beam_iou: float | None = None
-    """What the beam search before the optimal one reached; None where the formula is the beam's."""
-    evidence: Evidence | None = None
-    categories: tuple[CategoryBest, ...] = ()
-    """The best single concept of each category, without those of which nothing overlaps with the unit."""
-    iou_annotated: float | None = None
-    """IoU of the formula over the images annotated for all its categories; None where there are none."""
-    range: int | None = None
-    """Which range of the unit's activation this row is of, from 0, the lowest; None: its top quantile."""
-    lower: float | None = None
-    """Active is ``lower < value <= upper``; ``threshold`` is the same as ``lower``."""
-    upper: float | None = None
-    """Infinite in the highest range that holds a value."""
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """What no other row of the run has: (unit, range), the range -1 where there is none."""
-        return self.unit, -1 if self.range is None else self.range
-
-    @property
-    def certified(self) -> bool:
-        """True where no formula of this length and grammar is better."""
-        return self.bound is not None and self.bound <= self.iou
-
-    @property
-    def gap(self) -> float | None:
-        """How much higher the IoU could be at most; 0 where certified."""
-        return None if self.bound is None else max(0.0, self.bound - self.iou)
-
-
-@dataclass(frozen=True)
-class Units:
-    """Unit explanations in ascending order; ``units[42]`` is unit 42, also where only some units were explained.
-
-    Where ranges of activation were asked for, ``units[42, 0]`` is the lowest range of unit 42.
-    """
-
-    rows: tuple[UnitExplanation, ...]
-
-    def __getitem__(self, unit: int | tuple[int, int]) -> UnitExplanation:
-        number, which = unit if isinstance(unit, tuple) else (unit, None)
-        rows = self.ranges(number)
-        if which is None and rows[0].range is not None:
-            raise InputError(
-                f"unit {number} has {len(rows)} ranges: ask for units[{number}, 0] or units.ranges({number})"
-            )
-        for row in rows:
-            if row.range == which:
-                return row
-        told = f"0 to {rows[-1].range}" if rows[0].range is not None else "none; ask for ranges=K"
-        raise InputError(f"unit {number} has no range {which}; ranges: {told}")
-
-    def ranges(self, unit: int) -> tuple[UnitExplanation, ...]:
-        """Return the rows of a unit: its ranges of activation, ascending; one row where none were asked for."""
-        rows = tuple(row for row in self.rows if row.unit == unit)
-        if not rows:
-            numbers = f"{self.rows[0].unit} to {self.rows[-1].unit}" if self.rows else "none"
-            count = len({row.unit for row in self.rows})
-            raise InputError(f"unit {unit} was not explained; explained: {count} units, {numbers}")
-        return rows
-
-    def __iter__(self) -> Iterator[UnitExplanation]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 @dataclass(frozen=True, repr=False)
@@ -158,7 +51,8 @@ class NeuronRun:
     layer: str = ""
     grid: tuple[int, int] = (0, 0)
     resolution: tuple[int, int] = (112, 112)
-    quantile: float = 0.005
+    quantile: float | None = 0.005
+    """None: active above 0."""
     quantile_at: QuantileAt = "lowres"
     ranges: int | None = None
     """Ranges of activation per unit, each a row of ``units``; None: the top quantile."""
@@ -189,11 +83,20 @@ class NeuronRun:
     """They were read from there, not built."""
     counts: UnitCounts | None = field(default=None, repr=False)
     examples: Examples | None = field(default=None, repr=False)
+    histograms: NDArray[np.int64] | None = field(default=None, repr=False)
+    """Of each row's unit, all values on the probe set; see `explain.neurons.histograms`."""
+    domain: Domain = "vision"
+    """What a site of the probe set is: a pixel, or a sentence pair (an image of one pixel)."""
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What another domain adds to ``run.json``, as JSON."""
+    details: Mapping[int, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    """What it adds to some of the images there."""
 
     def __repr__(self) -> str:
         facts = self.summary()
         return (
-            f"NeuronRun({facts['units']} units of {self.layer!r} on {len(self.probe)} images of {self.probe.name!r},"
+            f"NeuronRun({facts['units']} units of {self.layer!r} on {len(self.probe)} {NOUNS[self.domain]} of"
+            f" {self.probe.name!r},"
             f" mean IoU {facts['mean_iou']:.4f} with up to {self.length} concepts)"
         )
 
@@ -241,32 +144,6 @@ class NeuronRun:
         from html import escape
 
         return f"<pre>{escape(self.table())}</pre>"
-
-
-def labelled(unit: UnitExplanation, table: UnitTable, detecting: Detecting) -> UnitExplanation:
-    """Return the unit with what it detects; its one label follows the rule of IoU."""
-    found = replace(unit, categories=table.categories, iou_annotated=table.iou_annotated)
-    best = best_of(table.categories, detecting.iou)
-    if detecting.iou == "all" or best is None:
-        return found  # the search scored single concepts in this way already
-    return replace(found, label=best.label, score=best.under(detecting.iou), label_category=best.category)
-
-
-def as_ranges(rows: Sequence[UnitExplanation], upper: NDArray[np.float32], ranges: int) -> tuple[UnitExplanation, ...]:
-    """Return rows that come unit by unit, range by range, with what tells the ranges of a unit apart."""
-    return tuple(
-        replace(row, range=place % ranges, lower=row.threshold, upper=end)
-        for place, (row, end) in enumerate(zip(rows, upper.tolist(), strict=True))
-    )
-
-
-def category_rows(units: Iterable[UnitExplanation]) -> list[dict[str, Any]]:
-    """Return `CategoryBest` of every unit and category as flat rows with the unit's number (and range, if any)."""
-    return [
-        {"unit": unit.unit, **({} if unit.range is None else {"range": unit.range}), **asdict(row)}
-        for unit in units
-        for row in unit.categories
-    ]
 
 
 def summary_of(units: Units, detecting: Detecting | None = None, categories: Sequence[str] = ()) -> dict[str, Any]:
@@ -327,7 +204,7 @@ def _evidence_summary(units: Units) -> dict[str, Any]:
     return found
 
 
-def warnings_of(units: Units, quantile: float, before: str | None) -> tuple[str, ...]:
+def warnings_of(units: Units, quantile: float | None, before: str | None) -> tuple[str, ...]:
     """Return what a reader must know: units with nothing above their threshold; ``before``: a layer to try instead."""
     still = [unit for unit in units if unit.active == 0]
     if any(unit.range is not None for unit in units):
@@ -335,7 +212,7 @@ def warnings_of(units: Units, quantile: float, before: str | None) -> tuple[str,
         return (many,) if still else ()
     full = [unit for unit in still if unit.threshold > 0]
     found = []
-    if full:
+    if full and quantile is not None:
         such = f" (such as {before})" if before else ""
         found.append(
             f"{len(full)} of {len(units)} units saturate: more than {quantile:g} of their values equal their maximum,"

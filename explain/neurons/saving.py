@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import inf, isinf
 from pathlib import Path
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from explain.errors import RunError
 from explain.nets.inputs import read_image
-from explain.neurons.cell_table import Cells, formula_cells, save_cells
-from explain.neurons.counts import active_masks
+from explain.neurons.cell_table import Cells, save_cells
 from explain.neurons.dissection import CategoryBest
 from explain.neurons.evidence.gathering import Evidence
-from explain.neurons.formula import parse
-from explain.neurons.results import NeuronRun, UnitExplanation, Units
+from explain.neurons.example_rows import example_arrays, example_rows, shown_of_units
+from explain.neurons.explanations import UnitExplanation, Units
+from explain.neurons.histograms import save_histograms
+from explain.neurons.results import NeuronRun
 from explain.neurons.tables import write_concepts, write_tables
-from explain.neurons.upsampling import Axes, Upsampling
 from explain.runs import SCHEMA, make_manifest, run_folder, write_json
 
 __all__ = [
@@ -95,6 +95,8 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
             "hash": run.probe.hash,
         },
     )
+    if run.domain != "vision":
+        manifest["domain"] = run.domain
     # Not in run.json's other keys: two runs of the same result may differ in it.
     manifest["cells"] = {"reused": run.cells_reused, "file": str(run.cells_file) if run.cells_file else None}
     save_cells(run.index.cells, folder / "arrays" / "cells.npz")
@@ -106,14 +108,14 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
         cells=run.counts.cells,
         counts=run.counts.counts,
     )
-    rows = list(_examples(run))
+    rows = list(example_rows(run))
     np.savez_compressed(
         folder / "arrays" / "examples.npz",
-        unit=_stacked(rows, "unit_bits", run.resolution),
-        formula=_stacked(rows, "formula_bits", run.resolution),
-        shape=np.array(run.resolution),
+        **example_arrays(rows, run.resolution),  # type: ignore[arg-type]  # as above
     )
-    shown = {row["image"] for row in rows}
+    if run.histograms is not None:
+        save_histograms(run.histograms, folder / "arrays" / "histograms.npz")
+    shown = {row.image for row in rows}
     concepts = _concepts(run.index.cells)
     write_json(
         folder / "run.json",
@@ -125,7 +127,11 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
             "grid": list(run.grid),
             "resolution": list(run.resolution),
             "images": [
-                {"name": name, "file": _thumbnail(run, number, folder) if number in shown else None}
+                {
+                    "name": name,
+                    "file": _thumbnail(run, number, folder) if number in shown else None,
+                    **run.details.get(number, {}),
+                }
                 for number, name in enumerate(run.probe.names)
             ],
             "pixels": run.index.cells.total,
@@ -133,9 +139,13 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
             "passes": run.passes,
             "settings": settings,
             "concepts": concepts,
-            "units": _units(run, rows),
+            "units": [
+                unit_row(unit, shown)
+                for unit, shown in zip(run.units, shown_of_units(rows, len(run.units)), strict=True)
+            ],
             "summary": summary,
             "warnings": list(run.warnings),
+            **run.extra,
         },
     )
     write_tables(run.units, summary["histogram"], folder)
@@ -162,21 +172,8 @@ def _concepts(cells: Cells) -> list[dict[str, Any]]:
     ]
 
 
-def _stacked(rows: list[dict[str, Any]], key: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return packed masks as uint8 ``(n, bytes)``; n may be 0."""
-    return np.array([row[key] for row in rows], dtype=np.uint8).reshape(len(rows), (size[0] * size[1] + 7) // 8)
-
-
-def _units(run: NeuronRun, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    by_unit: dict[int, list[dict[str, Any]]] = {}
-    for number, row in enumerate(rows):
-        shown = {"image": row["image"], "peak": row["peak"], "iou": row["iou"], "row": number}
-        by_unit.setdefault(row["place"], []).append(shown)
-    return [unit_row(unit, by_unit.get(place, [])) for place, unit in enumerate(run.units)]
-
-
-def unit_row(unit: UnitExplanation, examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return one unit as ``run.json`` holds it."""
+def unit_row(unit: UnitExplanation, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one unit as ``run.json`` holds it; ``shown``: its ``examples`` and ``also``."""
     ends: dict[str, Any] = {}
     if unit.range is not None and unit.upper is not None:
         ends = {"range": unit.range, "lower": unit.lower, "upper": None if isinf(unit.upper) else unit.upper}
@@ -207,7 +204,8 @@ def unit_row(unit: UnitExplanation, examples: list[dict[str, Any]]) -> dict[str,
         "categories": [asdict(row) for row in unit.categories],
         "by_length": [{"length": n, "formula": text, "iou": iou} for n, text, iou in unit.best_by_length],
         "runners_up": [{"formula": text, "iou": iou, "length": n} for text, iou, n in unit.runners_up],
-        "examples": examples,
+        **shown,
+        **({} if unit.more is None else {"more": dict(unit.more)}),
     }
 
 
@@ -216,7 +214,7 @@ def unit_of_row(row: Mapping[str, Any]) -> UnitExplanation:
     evidence = dict(row["evidence"]) if row["evidence"] is not None else None
     if evidence is not None:
         evidence["heldout_by_length"] = tuple(evidence["heldout_by_length"])
-    made = ("gap", "certified", "evidence", "by_length", "runners_up", "examples", "categories", "upper")
+    made = ("gap", "certified", "evidence", "by_length", "runners_up", "examples", "also", "categories", "upper")
     upper = row.get("upper")
     return UnitExplanation(
         **{key: value for key, value in row.items() if key not in made},
@@ -228,51 +226,9 @@ def unit_of_row(row: Mapping[str, Any]) -> UnitExplanation:
     )
 
 
-def _examples(run: NeuronRun) -> Iterator[dict[str, Any]]:
-    """Yield each unit's top images with the unit's and the formula's mask as packed bits."""
-    assert run.index is not None  # both were checked by write_run
-    assert run.examples is not None
-    for place, unit in enumerate(run.units):
-        numbers = run.examples.images[place]
-        present = (numbers >= 0).nonzero().flatten()
-        if not len(present):
-            continue
-        masks = _unit_masks(run.examples.maps[place, present], unit, run.resolution, run.axes or "bilinear")
-        holds = (
-            formula_cells(run.index.cells, parse(unit.formula))
-            if unit.formula is not None
-            else np.zeros(len(run.index.cells), dtype=np.bool_)
-        )
-        for slot, mask in zip(present.tolist(), masks, strict=True):
-            image = int(numbers[slot])
-            ids = run.index.cell_ids(image)
-            formula = np.append(holds, False)[ids]  # -1, an ignored pixel, takes the appended False
-            union = int((mask | formula).sum())
-            yield {
-                "place": place,
-                "image": image,
-                "peak": float(run.examples.peaks[place, slot]),
-                "iou": int((mask & formula).sum()) / union if union else 0.0,
-                "unit_bits": np.packbits(mask),
-                "formula_bits": np.packbits(formula),
-            }
-
-
-def _unit_masks(
-    maps: torch.Tensor, unit: UnitExplanation, size: tuple[int, int], how: Upsampling | Axes
-) -> NDArray[np.bool_]:
-    masks = np.zeros((len(maps), *size), dtype=np.bool_)
-    upper = None if unit.upper is None else torch.tensor([unit.upper])
-    for image, _, mask in active_masks(
-        maps[:, None], torch.tensor([unit.threshold]), size, upper=upper, upsampling=how
-    ):
-        masks[image.numpy()] = mask.numpy()
-    return masks
-
-
 def _thumbnail(run: NeuronRun, number: int, folder: Path) -> str | None:
     source = run.probe.images[number]
-    if isinstance(source, torch.Tensor):
+    if isinstance(source, torch.Tensor) or run.domain != "vision":
         return None  # preprocessed tensors have no picture to show
     picture = read_image(source).convert("RGB")
     picture.thumbnail((THUMBNAIL, THUMBNAIL))

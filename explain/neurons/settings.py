@@ -30,7 +30,8 @@ class Settings:
 
     finder: Finder = field(default_factory=Finder)
     asked: Asked = field(default_factory=Asked)
-    quantile: float = 0.005
+    quantile: float | None = 0.005
+    """None: units are active above 0, as those of sentence models are taken to be (`explain.text`)."""
     quantile_at: QuantileAt = "lowres"
     resolution: tuple[int, int] = (112, 112)
     upsampling: Upsampling = "bilinear"
@@ -54,7 +55,8 @@ class Settings:
     """Explain so many ranges of each unit's activation; its top quantile where None. See `explain.neurons.ranges`."""
 
     def __post_init__(self) -> None:
-        rank(self.quantile, 1)
+        if self.quantile is not None:
+            rank(self.quantile, 1)
         if len(self.resolution) != 2 or min(self.resolution) < 1:
             raise InputError(f"resolution {self.resolution}: give (height, width) in pixels")
         if self.quantile_at not in get_args(QuantileAt):

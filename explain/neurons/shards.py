@@ -31,7 +31,7 @@ from explain.runs import SCHEMA, RunFolder, make_manifest, run_folder, write_jso
 
 __all__ = ["FORMAT", "Given", "Shard", "check_shard", "collect_shard", "given_data", "parse_shard", "write_shard"]
 
-FORMAT = 1
+FORMAT = 2
 """Of shard folders; raised when an older one would be merged wrongly."""
 
 

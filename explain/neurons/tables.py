@@ -10,7 +10,7 @@ from typing import Any
 
 from explain.neurons.detectors import CategoryCount
 from explain.neurons.dissection import CategoryBest
-from explain.neurons.results import UnitExplanation, Units, category_rows
+from explain.neurons.explanations import UnitExplanation, Units, category_rows
 
 __all__ = ["COLUMNS", "OPTIONAL", "write_concepts", "write_tables"]
 
@@ -57,8 +57,9 @@ def write_concepts(concepts: Sequence[Mapping[str, Any]], folder: Path) -> None:
 def _write_csv(units: Units, path: Path) -> None:
     """Write ``units.csv``: ascending unit, floats by ``repr``; what this run did not compute is empty."""
     with path.open("w", newline="", encoding="utf-8") as handle:
-        rows = [_csv_row(unit) for unit in units]
+        rows = [{**_csv_row(unit), **_weights(unit)} for unit in units]
         asked = [name for name in OPTIONAL if any(row[name] != "" for row in rows)]
+        asked += list(dict.fromkeys(name for unit in units for name in _weights(unit)))
         writer = csv.DictWriter(handle, [*COLUMNS, *asked], extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
@@ -90,6 +91,11 @@ def _csv_row(unit: UnitExplanation) -> dict[str, Any]:
         "lower": _number(unit.lower),
         "upper": _number(unit.upper),
     }
+
+
+def _weights(unit: UnitExplanation) -> dict[str, str]:
+    """Return a unit's weights to the classes, ``w_NAME``, where they are known."""
+    return {f"w_{name}": repr(value) for name, value in ((unit.more or {}).get("weights") or {}).items()}
 
 
 def _write_evidence(units: Units, path: Path) -> None:

@@ -271,7 +271,8 @@ def test_several_layers_are_read_in_one_pass(run, net, scenes, tmp_path, monkeyp
     assert run("ask", tmp_path / "all" / "1", formula)[0] == 0
     code, text, err = run("report", tmp_path / "all")
     assert code == 0, err
-    assert text.split() == [str(tmp_path / "all" / name / "report.html") for name in rows]
+    pages = [word for word in text.split() if word.endswith(".html")]
+    assert pages == [str(tmp_path / "all" / name) for name in (*(f"{one}/report.html" for one in rows), "report.html")]
     code, text, _ = run(*command, "--resume")
     assert code == 0
     assert "is complete already" in text
@@ -504,7 +505,7 @@ def test_shards_that_do_not_make_a_whole_are_refused(run, net, scenes, tmp_path)
         ([one, third], "they are of two jobs"),
         ([one, whole], "is a run, not a shard"),
         ([one, tmp_path / "none"], "is no shard"),
-        ([one, old], "has the shard format 0, this version knows 1"),
+        ([one, old], "has the shard format 0, this version knows 2"),
         ([one, changed], "is of another model (0)"),
     ):
         code, _, err = run("merge", *folders, "--out", tmp_path / "no")

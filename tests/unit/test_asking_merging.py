@@ -157,7 +157,7 @@ def test_merged_unit_ranges_are_the_whole_run(probe, tmp_path):
 
 def test_rows_of_json_are_units(probe):
     for unit in made(probe).units:
-        assert unit_of_row(json.loads(json.dumps(unit_row(unit, [])))) == unit
+        assert unit_of_row(json.loads(json.dumps(unit_row(unit, {"examples": [], "also": {}})))) == unit
 
 
 def test_runs_that_do_not_fit_are_not_merged(probe, tmp_path):

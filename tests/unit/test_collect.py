@@ -14,7 +14,7 @@ from torch import nn
 
 from explain.distributed import ALONE
 from explain.errors import InputError, ModelError
-from explain.neurons._pieces import make_plan, piece_name
+from explain.nets.pieces import make_plan, piece_name
 from explain.neurons.collect import collect_units, refuse_infinite
 from explain.neurons.examples import top_examples
 from explain.neurons.upsampling import make_axes, upsample
@@ -40,7 +40,7 @@ def all_maps(net=None):
 def same(one, other, *, passes=True):
     assert len(one) == len(other)
     for a, b in zip(one, other, strict=True):
-        for x, y in zip(a[: 7 if passes else 6], b[: 7 if passes else 6], strict=True):
+        for x, y in zip(a[: 8 if passes else 7], b[: 8 if passes else 7], strict=True):
             assert np.array_equal(x, y)
 
 

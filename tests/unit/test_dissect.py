@@ -424,7 +424,7 @@ def test_a_run_folder_keeps_the_contract(tmp_path):
         "unit", "formula", "iou", "length", "category", "threshold", "active", "precision", "recall", "ceiling",
         "search", "bound", "gap", "certified", "stopped", "beam_iou", "kind", "evidence", "label", "score",
         "label_category",
-        "by_length", "runners_up", "examples", "categories", "iou_annotated",
+        "by_length", "runners_up", "examples", "also", "categories", "iou_annotated",
     }  # fmt: skip
     assert (unit["iou"], unit["certified"], unit["gap"], unit["kind"]) == (1.0, True, 0.0, "specialised")
     assert set(unit["evidence"]) == {

@@ -26,10 +26,10 @@ from explain.neurons.dissection import (
 )
 from explain.neurons.domains import RULES, annotated_images, unit_domains
 from explain.neurons.evidence.parts import Measured, count_images, image_pixels
+from explain.neurons.explanations import UnitExplanation
 from explain.neurons.finding import Finder, find
 from explain.neurons.firing import Firing
 from explain.neurons.formula import evaluate, leaves, parse
-from explain.neurons.results import UnitExplanation
 from explain.types import Concept, Labels
 
 CONCEPTS = (

@@ -56,7 +56,7 @@ def shares_of(job, of, folder, **changes):
 
 def same_layer(one, other):
     assert one.k == other.k
-    for name in ("thresholds", "peaks"):
+    for name in ("thresholds", "peaks", "histogram"):
         assert np.array_equal(getattr(one, name), getattr(other, name))
     for name in ("unit", "image", "maps"):
         assert np.array_equal(getattr(one.firing, name), getattr(other.firing, name))

@@ -109,9 +109,9 @@ def test_what_cannot_be_united():
 
 
 def test_published_sets_are_united_and_travel(tmp_path):
-    layouts.voc(tmp_path / "voc")
-    layouts.dtd(tmp_path / "dtd")
-    layouts.broden(tmp_path / "broden")
+    layouts.lay_out("voc", tmp_path / "voc")
+    layouts.lay_out("dtd", tmp_path / "dtd")
+    layouts.lay_out("broden", tmp_path / "broden")
     sets = [open_probe(tmp_path / name) for name in ("voc", "dtd", "broden")]
     data = with_pixel_concepts(united(sets), "position")
     assert len(data) == 8
