@@ -42,7 +42,14 @@ def blob(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def neurons(
-    folder: Path, *, units: int = 6, images: int = 5, examples: int = 2, size: int = 28, pixels: int = 64
+    folder: Path,
+    *,
+    units: int = 6,
+    images: int = 5,
+    examples: int = 2,
+    size: int = 28,
+    pixels: int = 64,
+    cells: int = 300,
 ) -> Path:
     """Write a run of kind "neurons"; the last unit never fires."""
     rng = np.random.default_rng(0)
@@ -91,11 +98,35 @@ def neurons(
         "units": found,
         "summary": summary,
     }
+    _counts(rng, folder, run, cells)
     write_json(folder / "run.json", run)
     write_json(folder / "manifest.json", whole)
     with (folder / "units.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerow(["unit", "formula", "iou"])
+        writer = csv.writer(stream)
+        writer.writerow(["unit", "formula", "iou"])
+        writer.writerows([unit["unit"], unit["formula"] or "", repr(unit["iou"])] for unit in found)
     return folder
+
+
+def _counts(rng: np.random.Generator, folder: Path, run: dict[str, Any], cells: int) -> None:
+    """Write tables of cells, of active pixels and of activations, invented but consistent; the last unit is silent."""
+    concepts, units = len(run["concepts"]), len(run["units"])
+    sets = np.unique(rng.random((cells, concepts)) < 0.2, axis=0)
+    pixels = rng.integers(1, 5000, len(sets))
+    active = np.minimum(rng.integers(0, 300, (units, len(sets))) * (rng.random((units, len(sets))) < 0.3), pixels)
+    active[-1] = 0
+    for concept, row in zip(run["concepts"], sets.T, strict=True):
+        concept["pixels"] = int(pixels[row].sum())
+    for unit, row in zip(run["units"], active, strict=True):
+        unit["active"] = int(row.sum())
+    run |= {"pixels": int(pixels.sum()), "cells": len(sets)}
+    ends = [np.concatenate([[0], np.cumsum((table > 0).sum(1))]) for table in (sets, active)]
+    arrays = folder / "arrays"
+    np.savez(arrays / "cells.npz", counts=pixels, indptr=ends[0], indices=np.nonzero(sets)[1].astype(np.int32))
+    found = {"cells": np.nonzero(active)[1], "counts": active[active > 0], "active": active.sum(1)}
+    np.savez(arrays / "units.npz", units=np.arange(units), thresholds=np.ones(units), indptr=ends[1], **found)
+    bins = rng.integers(0, 50, (units, 40))
+    np.savez(arrays / "histograms.npz", counts=bins, edges=np.linspace(-1.0, 9.0, 41))
 
 
 def quoted(name: str) -> str:
@@ -109,12 +140,16 @@ def _unit(rng, number, names, images, examples, rows, size) -> dict[str, Any]:
     first, *_ = chosen = [names[i] for i in rng.permutation(len(names))[:3]]
     a, b, c = (quoted(name) for name in chosen)
     iou = float(rng.beta(1.2, 9))
-    shown = []
-    for rank in range(examples):
+
+    def example(rank: int, silent: bool = False) -> dict[str, Any]:
         unit, formula = blob(rng, size), blob(rng, size)
-        rows["unit"].append(np.packbits(unit.reshape(-1)))
+        rows["unit"].append(np.packbits((unit & (not silent)).reshape(-1)))
         rows["formula"].append(np.packbits((unit | formula).reshape(-1)))
-        shown.append({"image": int(rng.integers(images)), "peak": 9.5 - rank, "iou": iou, "row": len(rows["unit"]) - 1})
+        peak = None if silent else 9.5 - rank
+        return {"image": int(rng.integers(images)), "peak": peak, "iou": iou, "row": len(rows["unit"]) - 1}
+
+    shown = [example(rank) for rank in range(examples)]
+    also = {kind: [example(0, kind == "misses")] for kind in ("random", "false_alarms", "misses", "negation")}
     by_length = [
         {"length": 1, "formula": a, "iou": iou * 0.7},
         {"length": 2, "formula": f"{a} OR {b}", "iou": iou * 0.9},
@@ -138,6 +173,7 @@ def _unit(rng, number, names, images, examples, rows, size) -> dict[str, Any]:
         "by_length": by_length,
         "runners_up": [{"formula": f"{a} AND {c}", "iou": iou * 0.8, "length": 2}],
         "examples": shown,
+        "also": also,
     }
 
 
@@ -496,6 +532,37 @@ def demo(folder: Path) -> Path:
                     "box_iou": 0.7,
                 }
             ],
+        },
+    )
+    return folder
+
+
+def discovery(folder: Path) -> Path:
+    """Write a run of kind "discovery" with two tables and two pictures."""
+    folder.mkdir(parents=True)
+    pictures = []
+    for number in range(2):
+        file = f"images/{number:03d}.webp"
+        picture(folder / file, (120, 80), 300 + number)
+        boxes = {"found": [[10, 12, 60, 50], [70, 20, 90, 60]], "truth": [[5, 10, 70, 60]] if number else []}
+        pictures.append(
+            {"name": f"{HOSTILE[number]}.jpg", "caption": HOSTILE[2 + number], "file": file, "size": [80, 120], **boxes}
+        )
+    whole = manifest("discovery")
+    write_json(folder / "manifest.json", whole)
+    table = {"columns": ["class", "crops", "IoU"], "rows": [[HOSTILE[0], "12", "0.5"], [HOSTILE[4], "3", "0.25"]]}
+    write_json(
+        folder / "result.json",
+        {
+            "schema": 1,
+            "kind": "discovery",
+            "manifest": whole,
+            "job": "crops",
+            "layer": "layer4",
+            "notes": ["Crops are recognised by <b>their</b> maps."],
+            "warnings": ["few images"],
+            "tables": [{"title": title, "words": ["class"], **table} for title in ("By class", HOSTILE[1])],
+            "pictures": pictures,
         },
     )
     return folder

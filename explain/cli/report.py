@@ -10,11 +10,20 @@ import typer
 __all__ = ["report"]
 
 
-def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="run folders")]) -> None:
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="run folders")],
+    assets: Annotated[
+        bool | None,
+        typer.Option(
+            "--assets/--one-file",
+            help="neuron runs as an index with pages beside it, or as one file; by their size where not given",
+        ),
+    ] = None,
+) -> None:
     """Make report.html of each run folder again; several runs of a kind are compared (localization, neurons)."""
     from explain.report import render_all
 
-    pages, verdicts = render_all(*runs)
+    pages, verdicts = render_all(*runs, assets=assets)
     for line in [*map(str, pages), *verdicts, *_detectors(runs)]:
         print(line)
 

@@ -7,12 +7,13 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image, UnidentifiedImageError
 
 from explain.errors import RunError
 
-__all__ = ["Album", "make_album"]
+__all__ = ["Album", "linked_album", "make_album"]
 
 _TYPES = {"WEBP": "image/webp", "PNG": "image/png", "JPEG": "image/jpeg"}
 
@@ -57,6 +58,26 @@ def make_album(folder: Path, files: Iterable[str | None], prefix: str, *, budget
     if len(read) < len(wanted):
         notes.append(f"{len(wanted) - len(read)} of {len(wanted)} pictures are missing from the run folder.")
     return Album(classes, sizes, "\n".join(rules), notes)
+
+
+def linked_album(folder: Path, files: Iterable[str | None], prefix: str, up: str) -> Album:
+    """Return an album of pictures that stay in the run folder; ``up`` leads there from the page.
+
+    Raises
+    ------
+    RunError
+        A name points outside the run folder.
+    """
+    wanted = list(dict.fromkeys(name for name in files if name))
+    read = {name: found[2] for name in wanted if (found := _read(folder, name)) is not None}
+    classes = {name: f"{prefix}{number}" for number, name in enumerate(read)}
+    rules = [
+        f'.{classes[name]}{{background-image:url("{up}{quote(name)}");aspect-ratio:{size[0]}/{size[1]}}}'
+        for name, size in read.items()
+    ]
+    lost = len(wanted) - len(read)
+    notes = [f"{lost} of {len(wanted)} pictures are missing from the run folder."] if lost else []
+    return Album(classes, read, "\n".join(rules), notes)
 
 
 def _read(folder: Path, name: str) -> tuple[bytes, str, tuple[int, int]] | None:

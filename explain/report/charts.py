@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["curve_chart"]
+__all__ = ["curve_chart", "interval_chart"]
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 44, 12, 36, 40
 _LARGE = (560, 220)
+_NAMES, _INTERVALS = 110, (240, 20)
 
 
 def curve_chart(
@@ -77,3 +78,40 @@ def _thinned(pairs: list[tuple[float, float]], most: int) -> list[tuple[float, f
     best = max(range(len(pairs)), key=lambda index: pairs[index][1])
     kept = sorted({*range(0, len(pairs), step), best, len(pairs) - 1})
     return [pairs[index] for index in kept]
+
+
+def interval_chart(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return scores in percent with their intervals: a line per method under each score's name, baselines across.
+
+    Parameters
+    ----------
+    scores
+        Each has a ``name``, ``cells`` (``label, value, low, high``; the ends None where they are not known) and
+        ``baselines`` (``name, value``).
+    """
+    width, line = _INTERVALS
+    y, groups = float(_TOP), []
+
+    def place(value: float) -> float:
+        return _NAMES + value / 100 * width
+
+    for score in scores:
+        heading = y + line * 0.7
+        y += line
+        marks = []
+        for number, cell in enumerate(score["cells"]):
+            known = cell["low"] is not None and cell["high"] is not None
+            span = (place(cell["low"]), place(cell["high"])) if known else None
+            marks.append({**cell, "y": y + line * (number + 0.5), "at": place(cell["value"]), "span": span})
+        beside = [{**one, "at": place(one["value"])} for one in score["baselines"]]
+        height = line * len(marks)
+        groups.append(
+            {"name": score["name"], "heading": heading, "marks": marks, "beside": beside, "top": y, "height": height}
+        )
+        y += height + line / 2
+    return {
+        "groups": groups,
+        "columns": [(place(value), value) for value in range(0, 101, 20)],
+        "frame": {"left": _NAMES, "top": _TOP, "width": width, "height": y - _TOP},
+        "viewbox": f"0 0 {_NAMES + width + _RIGHT} {y + 20:g}",
+    }

@@ -19,7 +19,7 @@ from explain.report.parts import Part
 from explain.report.scores import HEADLINE, better, label, measure, methods_of, protocols_of
 from explain.report.verdicts import Scored, Statistic, read_scored
 
-__all__ = ["Comparison", "compare", "comparison_part", "comparison_text"]
+__all__ = ["Comparison", "compare", "comparison_part", "comparison_text", "letter_of"]
 
 _BUDGET = 4 * 2**20
 """Bytes of pictures in this part, before their encoding as text adds a third."""
@@ -71,7 +71,7 @@ def compare(runs: Sequence[tuple[Path, Run]]) -> list[Comparison]:
     """Compare the first run with each of the others."""
     (folder, first), *others = runs
     return [
-        _compared((folder, other), (first, run), ("A", _letter(number)))
+        _compared((folder, other), (first, run), ("A", letter_of(number)))
         for number, (other, run) in enumerate(others, start=1)
     ]
 
@@ -100,7 +100,7 @@ def comparison_text(comparisons: Sequence[Comparison]) -> list[str]:
 
 def comparison_part(runs: Sequence[tuple[Path, Run]], comparisons: Sequence[Comparison], prefix: str) -> Part:
     """Build the part that compares runs; ``runs``: all of them, the first is compared with each other."""
-    letters = [_letter(number) for number in range(len(runs))]
+    letters = [letter_of(number) for number in range(len(runs))]
     pairs = [(one, _flips(one, f"{prefix}{number}")) for number, one in enumerate(comparisons)]
     albums = [album for _, (_, found) in pairs for album in found]
     view = {
@@ -114,7 +114,8 @@ def comparison_part(runs: Sequence[tuple[Path, Run]], comparisons: Sequence[Comp
     return Part("comparison", "Are these runs comparable?", prefix, [], joined, [], view)
 
 
-def _letter(number: int) -> str:
+def letter_of(number: int) -> str:
+    """Return what a page calls the run at a place: A, B, …."""
     return chr(ord("A") + number) if number < 26 else f"run {number + 1}"
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from explain.report.formatting import spoken
 from explain.report.headline import chosen_on
-from explain.report.localization import spoken
 from explain.report.scores import methods_of, protocols_of, setting
 
 __all__ = ["Condition", "Run", "Verdict", "conditions_of", "same_truth", "verdict_of"]

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["filters", "formula", "integer", "number", "share"]
+__all__ = ["change", "filters", "formula", "integer", "linked", "number", "share", "spoken", "tight"]
 
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|\b(?:AND|OR|NOT)\b|[()]|(?:(?!\b(?:AND|OR|NOT)\b)[^()"])+|"')
+_WHOLE = r'\b(?:AND|OR|NOT)\b|\bNEIGHBORS\([^\s()"\\]+\)(?=[\s()]|$)'
+_TOKENS = re.compile(rf'"(?:[^"\\]|\\.)*"|{_WHOLE}|[()]|(?:(?!{_WHOLE})[^()"])+|"')
+_BREAKS = re.compile(r">\s*\n\s*<")
 _MISSING = "–"
 
 
 def filters() -> dict[str, Callable[..., Any]]:
     """Return the filters that the templates use."""
-    return {"formula": formula, "integer": integer, "number": number, "share": share}
+    return {
+        "change": change,
+        "formula": formula,
+        "integer": integer,
+        "linked": linked,
+        "number": number,
+        "share": share,
+        "tight": tight,
+    }
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -32,6 +42,12 @@ def number(value: float | None, digits: int = 3) -> str:
 def share(value: float | None, digits: int = 1) -> str:
     """``0.1234`` → ``12.3 %``."""
     return _MISSING if value is None else f"{number(100 * value, digits)}\u202f%"
+
+
+def change(value: float, digits: int = 3) -> str:
+    """``0.1234`` → ``+0.123``, always with its sign and as many digits; no change is ``0.000``."""
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "\u2212")
 
 
 def integer(value: float | None) -> str:
@@ -49,7 +65,32 @@ def formula(text: str | None, instead: str = "never fires") -> Markup:
     return Markup("".join(_token(match.group()) for match in _TOKENS.finditer(text)))
 
 
-def _token(token: str) -> str:
+def linked(text: str | None, href: Callable[[str], str | None], instead: str = "never fires") -> Markup:
+    """Return a formula as `formula` does, each concept a link to what ``href`` gives for its name."""
+    if text is None:
+        return formula(None, instead)
+    return Markup("".join(_token(match.group(), href) for match in _TOKENS.finditer(text)))
+
+
+def tight(html: str) -> Markup:
+    """Return HTML of the page's own without line breaks between tags: each would be a node for the browser to keep."""
+    return Markup(_BREAKS.sub("><", html))
+
+
+def spoken(value: Any) -> str:
+    """Return the value of a switch or setting as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name} {spoken(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(f"({spoken(item)})" if isinstance(item, list) else spoken(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "–" if value is None else str(value)
+
+
+def _token(token: str, href: Callable[[str], str | None] | None = None) -> str:
     """Return one token as HTML; everything that comes from the text is escaped."""
     if token in {"AND", "OR", "NOT"}:
         return f'<b class="op">{token}</b>'
@@ -57,7 +98,15 @@ def _token(token: str) -> str:
     if not name or name in "()":
         return str(escape(token))
     before, after = token[: len(token) - len(token.lstrip())], token[len(token.rstrip()) :]
-    return f"{before}<bdi>{escape(name)}</bdi>{after}"
+    shown = f"<bdi>{escape(name)}</bdi>"
+    address = href(_unquoted(name)) if href is not None else None
+    if address is not None:
+        shown = f'<a href="{escape(address)}">{shown}</a>'
+    return f"{before}{shown}{after}"
+
+
+def _unquoted(name: str) -> str:
+    return re.sub(r"\\(.)", r"\1", name[1:-1]) if name[0] == '"' == name[-1] and len(name) > 1 else name
 
 
 def _signed(text: str) -> str:

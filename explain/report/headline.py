@@ -18,7 +18,7 @@ from explain.report.scores import (
     val_name,
 )
 
-__all__ = ["chosen_on", "overview", "protocol_tables", "three_thresholds", "threshold_rows"]
+__all__ = ["chosen_on", "interval_scores", "overview", "protocol_tables", "three_thresholds", "threshold_rows"]
 
 _BESIDE = ("centre", "random_weights")
 """Baselines that stand beside the scores of the first table; the others are one table further down."""
@@ -47,6 +47,21 @@ def overview(run: Mapping[str, Any]) -> dict[str, Any]:
 def three_thresholds(scores: Mapping[str, Any]) -> list[float | None]:
     """Return GT-known at the fixed threshold, at one chosen on other images, and at the best one."""
     return [measure(scores.get(name))["value"] for name in _THREE]
+
+
+def interval_scores(run: Mapping[str, Any], protocol: str) -> list[dict[str, Any]]:
+    """Return GT-known at the three thresholds under a protocol, with intervals, for `explain.report.charts`."""
+    methods = [method for method in methods_of(run) if protocol in run["metrics"][method]]
+    beside = {name: baselines_of(run, protocol)[name] for name in _beside(run) if name in baselines_of(run, protocol)}
+    found = []
+    for name in _THREE:
+        cells = [{"label": method, **measure(run["metrics"][method][protocol].get(name))} for method in methods]
+        cells = [cell for cell in cells if cell["value"] is not None]
+        values = [(key, measure(scores.get(name))["value"]) for key, scores in beside.items()]
+        baselines = [{"name": _spoken(key), "value": value} for key, value in values if value is not None]
+        if cells:
+            found.append({"name": label(name), "cells": cells, "baselines": baselines})
+    return found
 
 
 def chosen_on(run: Mapping[str, Any]) -> str:

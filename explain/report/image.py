@@ -64,17 +64,32 @@ def _image(image: Mapping[str, Any], album: Album) -> dict[str, Any]:
             "picture": album.classes.get(one["file"] or ""),
             "box": one["box"] if own and _same_shape(album.sizes.get(one["file"] or ""), (width, height)) else None,
             "where": ", ".join(f"{edge:g}" for edge in one["box"]) if one["box"] else None,
-            "alt": f"map of {one['name']} over {image['name']}",
+            "alt": f"{one.get('method') or 'map'}: map of {one['name']} over {image['name']}",
         }
         for one in image["maps"]
     ]
-    groups = [(method, list(found)) for method, found in groupby(maps, lambda one: one.get("method"))]
+    groups = [list(found) for _, found in groupby(maps, lambda one: one.get("method"))]
     return {
         **image,
-        "groups": groups,
+        "columns": [{"class": one["class"], "name": one["name"]} for one in groups[0]] if groups else [],
+        "rows": [_grid_row(found, groups[0]) for found in groups],
+        "one_scale": all(one.get("scale") for one in maps),
         "photo": album.classes.get(image["picture"] or ""),
         "viewbox": f"0 0 {width} {height}",
         "sheet": image.get("sheet"),
+    }
+
+
+def _grid_row(maps: Sequence[dict[str, Any]], first: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one method's maps in the order of the columns, and what the colours of all of them span."""
+    by_class = {one["class"]: one for one in maps}
+    low, high = maps[0].get("scale") or (0.0, 0.0)
+    return {
+        "method": maps[0].get("method"),
+        "maps": [by_class.get(one["class"]) for one in first],
+        "low": low,
+        "high": high,
+        "most": max(-low, high),
     }
 
 

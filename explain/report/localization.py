@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from explain.report.album import Album, make_album
-from explain.report.charts import curve_chart
-from explain.report.headline import chosen_on, overview, protocol_tables, threshold_rows
+from explain.report.charts import curve_chart, interval_chart
+from explain.report.formatting import spoken
+from explain.report.headline import chosen_on, interval_scores, overview, protocol_tables, threshold_rows
 from explain.report.mistakes import mistakes_view
 from explain.report.parts import Part, header_rows
 from explain.report.scores import methods_of, protocols_of, setting, thresholds_of
 
-__all__ = ["localization_part", "spoken"]
+__all__ = ["localization_part"]
 
 _BUDGET = 5 * 2**20
 """Bytes of pictures in the page, before their encoding as text adds a third."""
@@ -41,6 +42,7 @@ def localization_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
         "judged": judged,
         "blind": bool(setting(run, "baseline")),
         "tables": protocol_tables(run),
+        "intervals": [interval_chart(scores) if (scores := interval_scores(run, name)) else None for name in protocols],
         "open": _OPEN,
         "overview": overview(run) if len(protocols) > 1 else None,
         "chosen_on": chosen_on(run),
@@ -70,19 +72,6 @@ def localization_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
     }
     notes = [*run.get("warnings", []), *album.notes]
     return Part("localization", title, prefix, header_rows(manifest, facts), album, notes, view)
-
-
-def spoken(value: Any) -> str:
-    """Return the value of a switch or setting as text."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name} {spoken(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(f"({spoken(item)})" if isinstance(item, list) else spoken(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "–" if value is None else str(value)
 
 
 def _judged(run: Mapping[str, Any]) -> dict[str, int | None]:

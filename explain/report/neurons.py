@@ -1,81 +1,203 @@
-"""The part of a page that shows what units detect."""
+"""The page of a neuron run: an index of all units, a view of each, and a table that answers any formula.
+
+One file holds everything. In the folder form the index is a page of its own, units stand on pages of some hundred
+beside it, pictures stay in the run folder, and the table for formulas is a script file of its own.
+"""
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections import Counter
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from explain.errors import RunError
-from explain.opencv import outline_paths
-from explain.report.album import Album, make_album
-from explain.report.formatting import number
+from explain.errors import ExplainError
+from explain.neurons.formula import leaves, parse
+from explain.report.album import Album, linked_album, make_album
+from explain.report.neurons_charts import beam_rows, category_rows, length_rows, read_values
+from explain.report.neurons_data import report_data
+from explain.report.neurons_effects import effect_rows
+from explain.report.neurons_table import TABLE_BYTES, AskTable, ask_table
+from explain.report.neurons_units import Sources, flat_units, read_masks, unit_view
 from explain.report.parts import Part, header_rows
 
-__all__ = ["neurons_part", "path_data"]
+__all__ = ["ASSETS", "PAGE_UNITS", "SPLIT_BYTES", "expected_bytes", "neurons_folder", "neurons_part"]
 
-_NOT_ASKED = dict.fromkeys(
-    "iou_heldout heldout_length p_value q_value chance_95 low high win_probability stability bound gap certified kind"
-    " f1 correlation iou_annotated range lower upper".split()
-)
-"""What a run may lack."""
+PAGE_UNITS = 256
+"""Units on a page of the folder form."""
+ASSETS = "report-assets"
+SPLIT_BYTES = 30 * 2**20
+"""A page that is expected to be larger is written as a folder."""
+_PICTURES = 5 * 2**20
+"""Bytes of pictures in a page of one file, before their encoding as text adds a third."""
+_SHOT, _UNIT = 900, 5000
+"""Bytes that an image with outlines and a unit take in the page, about."""
+_TOP = ("Model", "Layer", "Data", "Date", "Images", "Pairs", "Concepts", "Search", "Length", "Command")
+"""What the page says first of how it was made."""
+_SCRIPTS = ("report.js", "formula.js", "table.js", "pictures.js", "units.js", "ask.js")
 
-_BUDGET = 3 * 2**20
-"""Bytes of pictures in the page, before their encoding as text adds a third."""
+
+@dataclass(frozen=True)
+class _Place:
+    """Which of a run's units a page shows, and where the others are."""
+
+    first: int
+    stop: int
+    href: Callable[[str], str]
+    """The address of a unit, by its key."""
+    concepts: str = ""
+    """The page that lists the concepts; this one where empty."""
 
 
 def neurons_part(folder: Path, run: dict[str, Any], prefix: str) -> Part:
-    """Build the part from ``run.json`` and ``arrays/examples.npz``."""
+    """Build the part from ``run.json`` and the arrays beside it, all in one page."""
+    place = _Place(0, len(run["units"]), lambda key: f"#unit-{key}")
+    album = make_album(folder, _files(run, place), f"{prefix}p", budget=_PICTURES)
+    return _index(folder, run, prefix, place, album, ask_table(folder, run, budget=TABLE_BYTES))
+
+
+def neurons_folder(folder: Path, run: dict[str, Any], prefix: str) -> tuple[Part, dict[str, Part], dict[str, str]]:
+    """Return the index, the pages of units and the script files beside it, by their path from the index."""
+    keys = [unit["key"] for unit in flat_units(run)]
+    names = [f"units-{number:03d}.html" for number in range(-(-len(keys) // PAGE_UNITS))]
+    at = {key: f"{names[place // PAGE_UNITS]}#unit-{key}" for place, key in enumerate(keys)}
+    table = ask_table(folder, run, budget=None)
+    scripts = {}
+    if table.data:
+        file = f"{ASSETS}/cells.js"
+        scripts[file] = f'receiveTable("{table.data}");\n'
+        table = AskTable("", file, table.command, "")
+    whole = _Place(0, 0, lambda key: f"{ASSETS}/{at[key]}")
+    firsts = [run["images"][unit["examples"][0]["image"]]["file"] for unit in run["units"] if unit["examples"]]
+    index = _index(folder, run, prefix, whole, linked_album(folder, firsts, f"{prefix}p", ""), table)
+    pages = {}
+    for number, name in enumerate(names):
+        first = number * PAGE_UNITS
+        own = _Place(first, min(first + PAGE_UNITS, len(keys)), at.__getitem__, "../report.html")
+        pages[f"{ASSETS}/{name}"] = _units_page(folder, run, prefix, own, names, number)
+    return index, pages, scripts
+
+
+def expected_bytes(folder: Path, run: Mapping[str, Any]) -> int:
+    """Return about how large the page of one file would be."""
+    shots = sum(len(unit["examples"]) + sum(map(len, unit.get("also", {}).values())) for unit in run["units"])
+    files = [folder / image["file"] for image in run["images"] if image["file"]]
+    pictures = sum(file.stat().st_size for file in files if file.is_file())
+    return int(shots * _SHOT + len(run["units"]) * _UNIT + min(pictures, _PICTURES) * 4 // 3)
+
+
+def _files(run: Mapping[str, Any], place: _Place) -> list[str]:
+    """Return the pictures of a page's units."""
+    units = run["units"][place.first : place.stop]
+    lists = [shown for unit in units for shown in (unit["examples"], *unit.get("also", {}).values())]
+    return [run["images"][index]["file"] for index in sorted({one["image"] for shown in lists for one in shown})]
+
+
+def _sources(folder: Path, run: Mapping[str, Any], place: _Place, album: Album) -> Sources:
+    masks = read_masks(folder / "arrays" / "examples.npz")
+    values = read_values(folder, len(run["units"]))
+    threshold = run["summary"]["threshold_iou"]
+    return Sources(run["images"], album, masks, values, threshold, place.href, effect_rows(folder))
+
+
+def _index(folder: Path, run: dict[str, Any], prefix: str, place: _Place, album: Album, table: AskTable) -> Part:
+    """Return the page with all figures, the table of all units, and the views of those that ``place`` names."""
     manifest, settings, summary = run["manifest"], run["settings"], run["summary"]
-    images = run["images"]
-    shown = {example["image"] for unit in run["units"] for example in unit["examples"]}
-    files = [images[index]["file"] for index in sorted(shown)]
-    album = make_album(folder, files, f"{prefix}p", budget=_BUDGET)
-    masks = _read_masks(folder / "arrays" / "examples.npz")
-    flat = [{**_NOT_ASKED, **unit, **(unit.get("evidence") or {})} for unit in run["units"]]
-    for unit in flat:
-        unit["key"] = str(unit["unit"]) if unit["range"] is None else f"{unit['unit']}-{unit['range']}"
-        unit["name"] = str(unit["unit"]) if unit["range"] is None else f"{unit['unit']}, range {unit['range']}"
-    ordered = sorted(flat, key=lambda unit: (-unit["iou"], unit["unit"], unit["range"] or 0))
-    units = [_unit(unit, images, album, masks, summary["threshold_iou"]) for unit in ordered]
+    sources, flat = _sources(folder, run, place, album), flat_units(run)
+    alone = place.stop == len(flat)
+    views = [
+        {
+            **unit_view(unit if alone else {**unit, "examples": [], "also": {}}, sources),
+            "picture": _first(unit, sources),
+        }
+        for unit in flat
+    ]
+    ordered = sorted(views, key=lambda unit: (-unit["iou"], unit["unit"], unit["range"] or 0))
+    concepts = _concepts(run, ordered)
+    lengths = length_rows(flat, summary["threshold_iou"])
+    title = f"Neurons of {manifest.get('model', {}).get('name') or 'a network'}, {run['layer']}"
     notes = [*album.notes, *run.get("warnings", [])]
-    if masks is None and shown:
+    if sources.masks is None and any(unit["examples"] for unit in flat):
         notes.append("The outlines of the examples (arrays/examples.npz) are missing from the run folder.")
+    header = _header(run, settings)
     view = {
-        "run": run,
+        **_common(run, sources, place),
+        "header": [row for row in header if row[0] in _TOP],
+        "settings": [row for row in header if row[0] not in _TOP],
         "summary": summary,
-        "categories": _bars(summary, [unit for unit in units if unit["detector"]]),
+        "categories": category_rows(summary, [unit for unit in views if unit["detector"]]),
         "rule": _RULES[settings.get("iou", "all")],
         "related": (settings.get("related") or {}).get("words", "a shared category"),
-        "gains": _gains(ordered),
-        "units": units,
-        "viewbox": f"0 0 {masks['shape'][1]} {masks['shape'][0]}" if masks else "0 0 1 1",
+        "lengths": lengths,
+        "beam": beam_rows(summary, views),
+        "units": ordered,
+        "articles": alone,
+        "concepts": concepts,
+        "named": [row for row in concepts if row["units"]],
+        "unnamed": [row for row in concepts if not row["units"]],
+        "table": table,
         "kinds": summary.get("kinds", {}),
-        "held_out": any(unit.get("iou_heldout") is not None for unit in ordered),
-        "ranges": settings.get("ranges"),
-        "tested": any(unit.get("p_value") is not None for unit in ordered),
+        "held_out": any(unit["iou_heldout"] is not None for unit in ordered),
+        "tested": any(unit["p_value"] is not None for unit in ordered),
+        "others": any(unit.get("also") for unit in flat),
+        "report": f"explain report {shlex.quote(str(folder))}",
     }
-    title = f"Neurons of {manifest.get('model', {}).get('name') or 'a network'}, {run['layer']}"
-    return Part("neurons", title, prefix, _header(run, settings), album, notes, view)
+    data = report_data(run, title, views, lengths, concepts)
+    return Part("neurons", title, prefix, [], album, notes, view, data, _SCRIPTS)
 
 
-def path_data(mask: NDArray[np.bool_]) -> str:
-    """Return the outline of a mask as SVG path data: relative steps along pixel edges."""
-    return "".join(_steps(path) for path in outline_paths(mask))
+def _units_page(
+    folder: Path, run: dict[str, Any], prefix: str, place: _Place, names: Sequence[str], number: int
+) -> Part:
+    """Return a page of some units; its pictures stay in the run folder."""
+    album = linked_album(folder, _files(run, place), f"{prefix}p", "../")
+    sources = _sources(folder, run, place, album)
+    units = [unit_view(unit, sources) for unit in flat_units(run)[place.first : place.stop]]
+    view = {**_common(run, sources, place), "units": units, "names": names, "number": number}
+    title = f"Units {units[0]['name']} to {units[-1]['name']} of {run['layer']}"
+    return Part("neurons_page", title, prefix, [], album, album.notes, view, None, ("pictures.js",))
 
 
-def _steps(path: NDArray[np.int64]) -> str:
-    """One closed path. Its steps alternate between horizontal and vertical; ``z`` draws the last one."""
-    sizes = np.diff(path, axis=0).sum(axis=1).tolist()
-    (x, y), level = path[0].tolist(), bool(path[0, 1] == path[1, 1])
-    pair, last = ("h%dv%d", "h%dz") if level else ("v%dh%d", "v%dz")
-    return f"M{x} {y}" + (pair * (len(sizes) // 2) + last) % tuple(sizes)
+def _common(run: Mapping[str, Any], sources: Sources, place: _Place) -> dict[str, Any]:
+    """Return what the views of units need, on whichever page they stand."""
+    used = {name for unit in run["units"] for name in _names(unit["formula"])}
+    numbers = {row["name"]: number for number, row in enumerate(run["concepts"]) if row["name"] in used}
+    masks = sources.masks
+    return {
+        "run": run,
+        "concept_href": lambda name: f"{place.concepts}#concept-{numbers[name]}" if name in numbers else None,
+        "viewbox": f"0 0 {masks['shape'][1]} {masks['shape'][0]}" if masks else "0 0 1 1",
+        "ranges": run["settings"].get("ranges"),
+    }
+
+
+def _first(unit: Mapping[str, Any], sources: Sources) -> str | None:
+    """Return the class that shows the image which fires a unit most."""
+    if not unit["examples"]:
+        return None
+    return sources.album.classes.get(sources.images[unit["examples"][0]["image"]]["file"] or "")
+
+
+def _concepts(run: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return all concepts, those in most formulas first, each with the units whose formula names it, by IoU."""
+    used: dict[str, list[Mapping[str, Any]]] = {}
+    for unit in units:
+        for name in _names(unit["formula"]):
+            used.setdefault(name, []).append(unit)
+    rows = [
+        {"number": number, **concept, "units": used.get(concept["name"], [])}
+        for number, concept in enumerate(run["concepts"])
+    ]
+    return sorted(rows, key=lambda row: (-len(row["units"]), row["number"]))
+
+
+def _names(text: str | None) -> list[str]:
+    """Return the concepts of a formula, each once."""
+    try:
+        return [] if text is None else list(dict.fromkeys(leaves(parse(text))))
+    except ExplainError:
+        return []
 
 
 def _header(run: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -83,7 +205,7 @@ def _header(run: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[s
         "Layer": run["layer"],
         "Grid": _size(run["grid"]),
         "Resolution": _size(run["resolution"]),
-        "Images": f"{len(run['images']):,}",
+        "Pairs" if run.get("domain") == "text" else "Images": f"{len(run['images']):,}",
         "Pixels": f"{run['pixels']:,}",
         "Cells": f"{run['cells']:,}",
         "Concepts": f"{len(run['concepts']):,}",
@@ -93,6 +215,7 @@ def _header(run: Mapping[str, Any], settings: Mapping[str, Any]) -> list[tuple[s
         "Length": settings.get("length"),
         "Search": settings.get("search"),
         "Beam": settings.get("beam"),
+        "Seed": settings.get("seed"),
     }
     return header_rows(run["manifest"], facts)
 
@@ -107,103 +230,3 @@ _RULES = {
     "netdissect-lite": "with a unit’s pixels only in images where it meets a label of the concept’s category"
     " (NetDissect-Lite’s rule)",
 }
-
-
-def _bars(summary: Mapping[str, Any], units: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Units per category, most first, with how many different single concepts describe them best.
-
-    ``each`` and ``distinct``: the same where a unit has a label in every category; None in older runs.
-    """
-    each = {row["category"]: row for row in summary.get("histogram", [])}
-    by_category = {name: row["detectors"] for name, row in each.items() if row["detectors_per_category"]}
-    by_category |= summary["by_category"]
-    labels = {(unit["label_category"], unit["label"]) for unit in units}
-    distinct = Counter(category for category, _ in labels)
-    top = max(by_category.values(), default=0)
-    rows = sorted(by_category.items(), key=lambda item: (-item[1], item[0]))
-    return [
-        {
-            "name": name,
-            "units": count,
-            "concepts": distinct[name],
-            "each": each[name]["detectors_per_category"] if name in each else None,
-            "distinct": each[name]["unique_detectors_per_category"] if name in each else None,
-            "width": 100 * count / top if top else 0,
-        }
-        for name, count in rows
-    ]
-
-
-def _gains(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The mean over all units of the best IoU with at most so many concepts; a unit without formula counts as 0."""
-    by_length: dict[int, list[float]] = {}
-    for unit in units:
-        for entry in unit["by_length"]:
-            by_length.setdefault(entry["length"], []).append(entry["iou"])
-    return [
-        {"length": length, "units": len(units), "iou": sum(values) / len(units)}
-        for length, values in sorted(by_length.items())
-    ]
-
-
-def _read_masks(path: Path) -> dict[str, Any] | None:
-    """Return the bit-packed rows ``unit`` and ``formula`` and their ``shape``; None without a file."""
-    if not path.is_file():
-        return None
-    try:
-        # From memory: numpy leaves a file that it cannot read open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            unit, formula, shape = stored["unit"], stored["formula"], stored["shape"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    height, width = (int(size) for size in shape[-2:])
-    return {"unit": unit, "formula": formula, "shape": (height, width)}
-
-
-def _outline(masks: Mapping[str, Any], name: str, row: int) -> str:
-    height, width = masks["shape"]
-    bits = np.unpackbits(masks[name][row].reshape(-1), count=height * width)
-    return path_data(bits.reshape(height, width).astype(np.bool_))
-
-
-def _silence(unit: Mapping[str, Any]) -> str:
-    """Why a unit has no formula."""
-    if unit["active"]:
-        return "overlaps with no concept"
-    if unit.get("range") is not None:
-        return "holds no pixel"
-    if unit["threshold"] and unit["threshold"] > 0:
-        return f"saturates: nothing above {number(unit['threshold'], 2)}"
-    return "never fires"
-
-
-def _unit(
-    unit: Mapping[str, Any],
-    images: list[dict[str, Any]],
-    album: Album,
-    masks: Mapping[str, Any] | None,
-    threshold: float,
-) -> dict[str, Any]:
-    examples = []
-    for rank, example in enumerate(unit["examples"], start=1):
-        image = images[example["image"]]
-        outlines = masks is not None and example.get("row") is not None
-        examples.append(
-            {
-                "name": image["name"],
-                "picture": album.classes.get(image["file"] or ""),
-                "peak": example["peak"],
-                "iou": example["iou"],
-                "unit": _outline(masks, "unit", example["row"]) if outlines and masks else "",
-                "formula": _outline(masks, "formula", example["row"]) if outlines and masks else "",
-                "alt": f"unit {unit['name']}, rank {rank}, activation {number(example['peak'], 2)}, "
-                f"IoU here {number(example['iou'], 2)}, image {image['name']}",
-            }
-        )
-    return {
-        "silent": _silence(unit),
-        **unit,
-        "shown": examples,
-        "good": unit["formula"] is not None and unit["iou"] > threshold,
-        "detector": (unit["score"] or 0.0) > threshold,  # network dissection's rule: one concept is enough
-    }

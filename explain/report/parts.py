@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from explain.report.album import Album
+from explain.report.formatting import spoken
 
 __all__ = ["Part", "header_rows"]
 
@@ -23,6 +24,10 @@ class Part:
     album: Album
     notes: list[str]
     view: dict[str, Any]
+    data: dict[str, Any] | None = None
+    """What the page says, as JSON: it stands in the page, and beside it as ``report.json``."""
+    scripts: tuple[str, ...] = ("report.js",)
+    """The scripts that the part needs, in their order."""
 
 
 def header_rows(manifest: Mapping[str, Any], extra: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -35,7 +40,7 @@ def header_rows(manifest: Mapping[str, Any], extra: Mapping[str, Any]) -> list[t
         ("Data", _joined(data.get("name"), data.get("hash"))),
         ("Date", manifest.get("created")),
         *extra.items(),
-        ("Transform", model.get("transform")),
+        ("Transform", spoken(model.get("transform") or "")),
         ("Data path", data.get("path")),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
         ("Command", shlex.join(str(word) for word in manifest.get("command") or [])),

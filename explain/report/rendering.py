@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,11 +18,13 @@ from explain.errors import RunError
 from explain.report import formatting
 from explain.report.comparing import compare, comparison_part, comparison_text
 from explain.report.discovery import discovery_part
+from explain.report.effects import effects_part, effects_parts
 from explain.report.image import image_part
+from explain.report.lineup import Lineup, line_up, lineup_json, lineup_part, lineup_text
 from explain.report.localization import localization_part
-from explain.report.neurons import neurons_part
+from explain.report.neurons import ASSETS, SPLIT_BYTES, expected_bytes, neurons_folder, neurons_part
 from explain.report.parts import Part
-from explain.runs import read_json
+from explain.runs import read_json, write_json
 
 __all__ = ["render", "render_all"]
 
@@ -33,29 +37,78 @@ WARN_BYTES = 30 * 2**20
 """A page beyond this size opens slowly; it is written all the same, and says so."""
 
 
-def render(*runs: str | Path) -> Path:
+def render(*runs: str | Path, assets: bool | None = None) -> Path:
     """Write ``report.html`` into each run folder and return the path of the last one written.
 
     The page is one file: styles, pictures and outlines are inside, nothing is loaded from a network. Each
-    folder gets its own page; where several hold localization, their pages open with a comparison of them.
+    folder gets its own page; where several hold localization, their pages open with a comparison of them. Several
+    neuron runs get one more page that lines them up: ``comparison.html`` in the first folder that is named,
+    ``report.html`` where that is a folder of runs (several layers or networks) and the only one; beside it
+    ``comparison.json``. Beside the page of a neuron run lies ``report.json``, what it says.
+
+    Parameters
+    ----------
+    assets
+        Write neuron runs in the folder form: an index, and beside it ``report-assets`` with pages of units and the
+        table for formulas; pictures stay in the run folder. Where None, only for runs whose page would be larger than
+        30 MiB.
 
     Raises
     ------
     RunError
-        A folder is missing, is not a run folder, or its JSON cannot be read or lacks something.
+        A folder is missing, is not a run folder, or its JSON cannot be read or lacks something; neuron runs of whole
+        units stand beside those of ranges of activation.
     """
-    return render_all(*runs)[0][-1]
+    return render_all(*runs, assets=assets)[0][-1]
 
 
-def render_all(*runs: str | Path) -> tuple[list[Path], list[str]]:
-    """Do what `render` does; return the pages, and as text whether localization runs can be compared."""
+def render_all(*runs: str | Path, assets: bool | None = None) -> tuple[list[Path], list[str]]:
+    """Do what `render` does; return the pages, and as text whether the runs can be compared."""
     if not runs:
         raise RunError("there is nothing to report: name at least one run folder")
     read = [(folder, *_read_run(folder)) for given in runs for folder in _inside(Path(given))]
     different = {folder.resolve(): (folder, run) for folder, kind, run in read if kind == "localization"}
     compared, text = _compared(list(different.values())) if len(different) > 1 else ([], [])
-    pages = [_render_one(folder, kind, run, compared if kind == "localization" else []) for folder, kind, run in read]
-    return pages, text
+    neurons = {folder.resolve(): (folder, run) for folder, kind, run in read if kind == "neurons"}
+    lineup = _lined_up(list(neurons.values())) if len(neurons) > 1 else None
+    pages = [
+        _render_one(folder, kind, run, compared if kind == "localization" else [], assets) for folder, kind, run in read
+    ]
+    if lineup is not None:
+        pages.append(_render_lineup(lineup, Path(runs[0]), alone=len(runs) == 1))
+        text += lineup_text(lineup)
+    return pages, text + _not_compared([(folder, kind) for folder, kind, _ in read])
+
+
+def _not_compared(read: Sequence[tuple[Path, str]]) -> list[str]:
+    """Say of which runs there is no comparison, where one could be expected."""
+    kinds = dict.fromkeys(kind for _, kind in read)
+    if len(kinds) > 1:
+        found = ", ".join(f"{folder} ({kind})" for folder, kind in read)
+        return [f"runs of different kinds are not compared: {found}"]
+    kind = next(iter(kinds))
+    if len(read) > 1 and kind not in ("neurons", "localization"):
+        return [f"runs of kind {kind!r} are not compared; localization and neuron runs are"]
+    return []
+
+
+def _lined_up(runs: Sequence[tuple[Path, dict[str, Any]]]) -> Lineup:
+    try:
+        return line_up(runs)
+    except _DAMAGE as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        names = ", ".join(str(folder) for folder, _ in runs)
+        raise RunError(f"{names} do not all hold what a neuron run has ({what}): run the jobs again") from error
+
+
+def _render_lineup(lineup: Lineup, home: Path, *, alone: bool) -> Path:
+    """Write the page that lines neuron runs up, and what it shows as JSON."""
+    part = lineup_part(lineup, home, "a")
+    try:
+        write_json(home / "comparison.json", lineup_json(lineup))
+    except OSError as error:
+        raise RunError(f"{home / 'comparison.json'} cannot be written: {error.strerror or error}") from error
+    return _write(home / ("report.html" if alone else "comparison.html"), _page_of([part], part.title))
 
 
 def _compared(runs: Sequence[tuple[Path, dict[str, Any]]]) -> tuple[list[Part], list[str]]:
@@ -69,17 +122,45 @@ def _compared(runs: Sequence[tuple[Path, dict[str, Any]]]) -> tuple[list[Part], 
         raise RunError(f"{names} do not all hold what a localization run has ({what}): run the jobs again") from error
 
 
-def _render_one(folder: Path, kind: str, run: Mapping[str, Any], before: Sequence[Part]) -> Path:
+def _render_one(folder: Path, kind: str, run: Mapping[str, Any], before: Sequence[Part], assets: bool | None) -> Path:
     try:
-        html = _page(folder, kind, run, before)
+        files = _page_files(folder, kind, run, before, assets)
     except _DAMAGE as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         source = folder / _files()[kind]
         raise RunError(f"{source} does not hold what a {kind} run has ({what}): run the job again") from error
-    target = folder / "report.html"
-    temporary = folder / "report.html.tmp"
+    shutil.rmtree(folder / ASSETS, ignore_errors=True)  # of an earlier page, which this one replaces
+    for name, content in files.items():
+        _write(folder / name, content)
+    return folder / "report.html"
+
+
+def _page_files(
+    folder: Path, kind: str, run: Mapping[str, Any], before: Sequence[Part], assets: bool | None
+) -> dict[str, bytes]:
+    """Return the files of a run's report by their path from its folder; the page itself comes last."""
+    if kind != "neurons":
+        return {"report.html": _page(folder, kind, run, before)}
+    large = assets if assets is not None else expected_bytes(folder, run) > SPLIT_BYTES
+    if large:
+        index, parts, scripts = neurons_folder(folder, dict(run), "a")
+        pages = {name: _page_of([part], part.title) for name, part in parts.items()}
+        pages |= {name: script.encode("utf-8") for name, script in scripts.items()}
+    else:
+        index, pages = neurons_part(folder, dict(run), "a"), {}
+    data = json.dumps(index.data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return {
+        **pages,
+        "report.json": _encoded(data + "\n"),
+        "report.html": _page_of([*before, index, *effects_parts(folder)], index.title),
+    }
+
+
+def _write(target: Path, content: bytes) -> Path:
+    temporary = target.with_name(f"{target.name}.tmp")
     try:
-        temporary.write_bytes(html)
+        target.parent.mkdir(exist_ok=True)
+        temporary.write_bytes(content)
         temporary.replace(target)
     except OSError as error:
         raise RunError(f"{target} cannot be written: {error.strerror or error}") from error
@@ -93,6 +174,7 @@ def _files() -> dict[str, str]:
         "image": "image.json",
         "demo": "demo.json",
         "discovery": "result.json",
+        "effects": "effects.json",
     }
 
 
@@ -126,21 +208,34 @@ def _read_run(folder: Path) -> tuple[str, dict[str, Any]]:
 def _page(folder: Path, kind: str, run: Mapping[str, Any], before: Sequence[Part]) -> bytes:
     own = _demo_parts(folder, run) if kind == "demo" else [_builders()[kind](folder, dict(run), "a")]
     parts = [*before, *own]
+    return _page_of(parts, "explain demo" if kind == "demo" else parts[0].title, run if kind == "demo" else None)
+
+
+def _page_of(parts: Sequence[Part], title: str, demo: Mapping[str, Any] | None = None) -> bytes:
     environment = _environment()
     template = environment.get_template("page.html.j2")
     context = {
-        "title": "explain demo" if kind == "demo" else parts[0].title,
-        "demo": run if kind == "demo" else None,
+        "title": title,
+        "demo": demo,
         "parts": parts,
         "style": _inline(environment, "style.css"),
         "pictures": _pictures(parts),
-        "script": _inline(environment, "report.js"),
+        "scripts": [_inline(environment, name) for name in dict.fromkeys(n for part in parts for n in part.scripts)],
     }
     html = template.render(context, size_note=None)
     if len(html) > WARN_BYTES:
         note = f"This page is large ({len(html) / 2**20:.0f} MiB) and may open slowly."
         html = template.render(context, size_note=note)
-    return html.encode("utf-8", errors="replace")  # a lone surrogate in a file name must not cost the page
+    return _encoded(html)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", errors="replace")  # a lone surrogate in a file name must not cost the page
+
+
+def _json(value: Any) -> Markup:
+    """Return JSON that may stand inside a script element."""
+    return Markup(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _builders() -> dict[str, Builder]:
@@ -149,6 +244,7 @@ def _builders() -> dict[str, Builder]:
         "localization": localization_part,
         "image": image_part,
         "discovery": discovery_part,
+        "effects": effects_part,
     }
 
 
@@ -174,7 +270,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= formatting.filters()
+    environment.filters |= {**formatting.filters(), "json": _json}
     return environment
 
 

@@ -15,7 +15,7 @@ from oracles.components import fill
 from explain.errors import RunError
 from explain.report import render
 from explain.report.formatting import formula, integer, number, share
-from explain.report.neurons import _silence, path_data
+from explain.report.neurons_units import path_data, silence
 
 KINDS = ["neurons", "localization", "localized", "comparison", "image", "demo"]
 VOID = {"meta", "br", "input", "img", "hr", "link"}
@@ -66,14 +66,15 @@ def run(tmp_path):
 def test_the_page_is_well_formed_and_escapes_every_name(rendered):
     kind, _, html = rendered
     page = Page(html)
-    assert len(page.named("script")) == 1
+    scripts = [attrs for attrs in page.named("script")]
+    assert {attrs.get("type", "code") for attrs in scripts} <= {"code", "application/json", "text/plain"}
     assert len(page.named("style")) == 1
     assert "i" not in {tag for tag, _ in page.elements}
     text = "".join(page.text)
     if kind != "image":
         assert "قطة على العشب" in text
     assert "<script>alert(" in text  # as text, so it was escaped
-    assert html.count("<script") == 1
+    assert html.count("<script") == len(scripts)
 
 
 def test_nothing_is_loaded_from_a_network(rendered):
@@ -125,7 +126,7 @@ def test_every_unit_is_there_sorted_by_iou(run):
     html = render(run).read_text(encoding="utf-8")
     units = json.loads((run / "run.json").read_text(encoding="utf-8"))["units"]
     expected = [unit["unit"] for unit in sorted(units, key=lambda unit: (-unit["iou"], unit["unit"]))]
-    assert [int(n) for n in re.findall(r'<td><a href="#unit-(\d+)">', html)] == expected
+    assert [int(n) for n in re.findall(r'<th scope="row" class="n"><a href="#unit-(\d+)">', html)] == expected
     assert [int(n) for n in re.findall(r'<article class="unit" id="unit-(\d+)"', html)] == expected
     assert "never fires" in html
 
@@ -141,7 +142,7 @@ def test_outlines_are_the_stored_masks(run):
     html = render(run).read_text(encoding="utf-8")
     with np.load(run / "arrays" / "examples.npz") as stored:
         rows = [np.unpackbits(row, count=28 * 28).reshape(28, 28) > 0 for row in stored["unit"]]
-    for mask in rows:
+    for mask in filter(np.any, rows):
         assert f'<path class="u" d="{path_data(mask)}"/>' in html
 
 
@@ -217,7 +218,7 @@ def test_a_missing_picture_is_said(run):
 
 
 def test_many_pictures_are_shrunk_and_this_is_said(run, monkeypatch):
-    monkeypatch.setattr("explain.report.neurons._BUDGET", 100)
+    monkeypatch.setattr("explain.report.neurons._PICTURES", 100)
     assert "at most 96 pixels a side" in render(run).read_text(encoding="utf-8")
 
 
@@ -313,6 +314,31 @@ def test_formulas_are_escaped_and_their_names_kept_whole():
 
 
 def test_a_unit_without_formula_says_why():
-    assert _silence({"active": 0, "threshold": 0.0}) == "never fires"
-    assert _silence({"active": 0, "threshold": 6.0}) == "saturates: nothing above 6.00"
-    assert _silence({"active": 7, "threshold": 1.0}) == "overlaps with no concept"
+    assert silence({"active": 0, "threshold": 0.0}) == "never fires"
+    assert silence({"active": 0, "threshold": 6.0}) == "saturates: nothing above 6.00"
+    assert silence({"active": 7, "threshold": 1.0}) == "overlaps with no concept"
+
+
+def test_maps_stand_in_a_grid_of_methods_and_classes_with_their_scale(tmp_path):
+    folder = report_runs.image(tmp_path / "run")
+    html = render(folder).read_text(encoding="utf-8")
+    assert "Each map is drawn on a scale of its own." in html
+    run = json.loads((folder / "image.json").read_text(encoding="utf-8"))
+    for image in run["images"]:
+        cam = [{**one, "method": "cam", "scale": [-2.5, 7.25]} for one in image["maps"]]
+        image["maps"] = cam + [{**one, "method": "gradcam", "scale": [0.0, 0.5]} for one in cam]
+    run["methods"] = [
+        {key: run[key] for key in ("layer", "exact", "residual")} | {"method": m} for m in ("cam", "gradcam")
+    ]
+    (folder / "image.json").write_text(json.dumps(run), encoding="utf-8")
+    html = render(folder).read_text(encoding="utf-8")
+    grids = re.findall(r'<table class="maps".*?</table>', html, re.DOTALL)
+    assert len(grids) == 2
+    for grid in grids:
+        assert "All maps of a method have one scale of raw values" in grid
+        assert grid.count("<tr") == 1 + 2 * 2
+        assert re.findall(r"<small>([^<]*)</small><span class=\"warm\".*?<small>([^<]*)</small>", grid) == [
+            ("0", "7.25 for the class"), ("0", "0.50"),
+        ]  # fmt: skip
+        assert "−7.25 against" in grid
+        assert grid.count('role="img"') == 1 + 2 * 2

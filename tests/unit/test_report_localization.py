@@ -16,9 +16,12 @@ from explain.errors import RunError
 from explain.localization import statistics
 from explain.localization.protocols import protocol_names
 from explain.report import render, render_all
+from explain.report.charts import interval_chart
 from explain.report.comparing import compare
 from explain.report.conditions import conditions_of, same_truth, verdict_of
+from explain.report.headline import interval_scores
 from explain.report.paired import Interval, cross_fitted, mcnemar, paired, replicates
+from explain.report.scores import measure
 from explain.report.verdicts import read_scored
 
 
@@ -129,6 +132,27 @@ def test_the_three_thresholds_are_explained(runs):
     assert "somewhere/" not in text
 
 
+def test_scores_are_drawn_with_their_intervals_and_baselines(runs):
+    run = stored(runs / "one")
+    scores = interval_scores(run, "cam2016")
+    assert [len(score["cells"]) for score in scores] == [2, 2, 2]
+    known = run["metrics"]["cam"]["cam2016"]["gt_known"]
+    chart = interval_chart(scores)
+    (zero, _), (twenty, _) = chart["columns"][:2]
+    first = chart["groups"][0]
+    assert first["name"].startswith("GT-known, fixed")
+    mark = first["marks"][0]
+    for place, value in zip((mark["at"], *mark["span"]), (known["value"], known["low"], known["high"]), strict=True):
+        assert place == pytest.approx(zero + (twenty - zero) * value / 20)
+    assert [one["name"] for one in first["beside"]] == ["centre", "random weights"]
+    for group in chart["groups"]:
+        assert all(group["top"] < mark["y"] < group["top"] + group["height"] for mark in group["marks"])
+    html = render(runs / "one").read_text(encoding="utf-8")
+    assert html.count('<circle class="mark"') == 2 * 3 * 2
+    unknown = interval_chart([{"name": "x", "cells": [{"label": "m", **measure(50.0)}], "baselines": []}])
+    assert unknown["groups"][0]["marks"][0]["span"] is None
+
+
 def test_lower_is_better_for_errors_and_what_does_not_beat_the_centre_is_marked(runs):
     def weaken(run):
         own, centre = run["metrics"]["cam"]["cam2016"], run["baselines_by_protocol"]["centre"]["cam2016"]
@@ -181,8 +205,8 @@ def test_mistakes_have_a_sentence_each_and_go_with_the_pictures(runs):
     found, run = page(runs / "one"), stored(runs / "one")
     counts = run["errors"]["counts"]
     rows = found.table("Kinds of mistakes")[1:]
-    assert {row[0]: int(row[1]) for row in rows} == counts
-    assert all(row[3].endswith(".") for row in rows)
+    assert {row[0]: int(row[2]) for row in rows} == counts
+    assert all(row[4].endswith(".") for row in rows)
     wrong = sum(n for kind, n in counts.items() if kind not in ("right", "misclassified"))
     assert f"{wrong} of 24 boxes are wrong" in found.text
     worst = min((image for image in run["images"] if image["file"]), key=lambda image: image["iou"])

@@ -1,0 +1,202 @@
+"""The view of one unit: its scores, its histogram, and its images with outlines."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explain.errors import ExplainError, RunError
+from explain.neurons.formula import minor_negation, parse
+from explain.opencv import outline_paths
+from explain.report.album import Album
+from explain.report.formatting import number
+from explain.report.neurons_charts import Values, activation_chart, joined_bins
+
+__all__ = ["GROUPS", "Sources", "flat_units", "path_data", "read_masks", "silence", "unit_view"]
+
+_NOT_ASKED = dict.fromkeys(
+    "iou_heldout heldout_length heldout_by_length p_value q_value chance_mean chance_95 low high win_probability"
+    " stability bound gap certified kind stopped beam_iou f1 correlation iou_annotated range lower upper".split()
+)
+"""What a run may lack."""
+
+GROUPS = {
+    "top": ("fire it most", "Images with the highest activation"),
+    "random": ("random", "Drawn at random from all images where it is active"),
+    "false_alarms": ("false alarm", "False alarms: most pixels where it is active and the formula does not hold"),
+    "misses": ("miss", "Misses: most pixels where the formula holds and it is not active"),
+    "negation": ("minor negation", "Most pixels of the formula’s minor negation"),
+}
+"""Kinds of examples: the word in their texts, and their heading."""
+PAIRS = {
+    "hits": "It fires and the formula holds",
+    "misses": "It fires and the formula does not hold",
+    "false_alarms": "The formula holds and it does not fire",
+}
+"""Kinds of sentence pairs in runs over text."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What the views of all units are made from."""
+
+    images: Sequence[Mapping[str, Any]]
+    album: Album
+    masks: Mapping[str, Any] | None
+    values: Values | None
+    threshold: float
+    """IoU above which a unit counts as described."""
+    href: Callable[[str], str]
+    """The address of a unit, by its key."""
+    effects: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
+    """Of `explain.report.neurons_effects.effect_rows`."""
+
+
+def flat_units(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the units of ``run.json`` in their order, with their evidence beside their scores, a key and a name."""
+    found = []
+    for place, unit in enumerate(run["units"]):
+        one = {**_NOT_ASKED, **unit, **(unit.get("evidence") or {}), "place": place}
+        ranged = one["range"] is not None
+        one["key"] = f"{one['unit']}-{one['range']}" if ranged else str(one["unit"])
+        one["name"] = f"{one['unit']}, range {one['range']}" if ranged else str(one["unit"])
+        found.append(one)
+    return found
+
+
+def unit_view(unit: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
+    """Return what the templates show of a unit."""
+    lists = {"top": unit["examples"], **unit.get("also", {})}
+    negation = _negation(unit["formula"])
+    groups = []
+    for kind, (word, heading) in GROUPS.items():
+        if lists.get(kind):
+            shown = [_shot(unit, kind, word, rank, one, sources) for rank, one in enumerate(lists[kind], start=1)]
+            groups.append({"kind": kind, "heading": heading, "shown": shown})
+    groups += _pair_groups(unit.get("more") or {}, sources)
+    edges, counts, zero = _histogram(unit, sources.values)
+    return {
+        "silent": silence(unit),
+        **unit,
+        "groups": groups,
+        "negation": negation,
+        "edges": edges,
+        "counts": counts,
+        "zero": zero,
+        "chart": activation_chart(edges, counts, unit["threshold"] or 0.0, unit["upper"]),
+        "good": unit["formula"] is not None and unit["iou"] > sources.threshold,
+        "detector": (unit["score"] or 0.0) > sources.threshold,  # network dissection's rule: one concept is enough
+        "href": sources.href(unit["key"]),
+        "effects": list(sources.effects.get(str(unit["unit"]), ())),
+    }
+
+
+def _pair_groups(more: Mapping[str, Any], sources: Sources) -> list[dict[str, Any]]:
+    """Return the sentence pairs that a run over text names for a unit."""
+    return [
+        {
+            "kind": kind,
+            "heading": heading,
+            "shown": [
+                {"name": image["name"], "pair": _pair(image)} for image in (sources.images[n] for n in more[kind])
+            ],
+        }
+        for kind, heading in PAIRS.items()
+        if more.get(kind)
+    ]
+
+
+def _pair(image: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a sentence pair as text; None for an image."""
+    if "premise" not in image:
+        return None
+    sides = {side: " ".join(image[side]["tokens"]) for side in ("premise", "hypothesis")}
+    return {**sides, "gold": image.get("gold"), "predicted": image.get("predicted")}
+
+
+def silence(unit: Mapping[str, Any]) -> str:
+    """Return why a unit has no formula."""
+    if unit["active"]:
+        return "overlaps with no concept"
+    if unit.get("range") is not None:
+        return "holds no pixel"
+    if unit["threshold"] and unit["threshold"] > 0:
+        return f"saturates: nothing above {number(unit['threshold'], 2)}"
+    return "never fires"
+
+
+def _negation(text: str | None) -> str | None:
+    """Return the formula's minor negation as text; None where a formula of another version cannot be read."""
+    try:
+        return None if text is None else str(minor_negation(parse(text)))
+    except ExplainError:
+        return None
+
+
+def _histogram(unit: Mapping[str, Any], values: Values | None) -> tuple[list[float], list[int], float | None]:
+    """Return edges and counts of joined bins, and the share of values that are zero."""
+    if values is None:
+        return [], [], None
+    row = values.counts[unit["place"]]
+    edges, counts = joined_bins(row, values.edges)
+    total = int(row.sum())
+    return edges, counts, int(row[len(row) // 2]) / total if total else None
+
+
+def _shot(
+    unit: Mapping[str, Any], kind: str, word: str, rank: int, example: Mapping[str, Any], sources: Sources
+) -> dict[str, Any]:
+    image, masks = sources.images[example["image"]], sources.masks
+    drawn = masks if example.get("row") is not None else None
+    peak = "silent" if example["peak"] is None else f"activation {number(example['peak'], 2)}"
+    which = f"rank {rank}" if kind == "top" else f"{word} {rank}"
+    return {
+        "name": image["name"],
+        "pair": _pair(image),
+        "picture": sources.album.classes.get(image["file"] or ""),
+        "peak": example["peak"],
+        "iou": example["iou"],
+        "unit": _outline(drawn, "unit", example["row"]) if drawn is not None else "",
+        "formula": _outline(drawn, "formula", example["row"]) if drawn is not None else "",
+        "alt": f"unit {unit['name']}, {which}, {peak}, IoU here {number(example['iou'], 2)}, image {image['name']}",
+    }
+
+
+def path_data(mask: NDArray[np.bool_]) -> str:
+    """Return the outline of a mask as SVG path data: relative steps along pixel edges."""
+    return "".join(_steps(path) for path in outline_paths(mask))
+
+
+def _steps(path: NDArray[np.int64]) -> str:
+    """One closed path. Its steps alternate between horizontal and vertical; ``z`` draws the last one."""
+    sizes = np.diff(path, axis=0).sum(axis=1).tolist()
+    (x, y), level = path[0].tolist(), bool(path[0, 1] == path[1, 1])
+    pair, last = ("h%dv%d", "h%dz") if level else ("v%dh%d", "v%dz")
+    return f"M{x} {y}" + (pair * (len(sizes) // 2) + last) % tuple(sizes)
+
+
+def read_masks(path: Path) -> dict[str, Any] | None:
+    """Return the bit-packed rows ``unit`` and ``formula`` and their ``shape``; None without a file."""
+    if not path.is_file():
+        return None
+    try:
+        # From memory: numpy leaves a file that it cannot read open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            unit, formula, shape = stored["unit"], stored["formula"], stored["shape"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    height, width = (int(size) for size in shape[-2:])
+    return {"unit": unit, "formula": formula, "shape": (height, width)}
+
+
+def _outline(masks: Mapping[str, Any], name: str, row: int) -> str:
+    height, width = masks["shape"]
+    bits = np.unpackbits(masks[name][row].reshape(-1), count=height * width)
+    return path_data(bits.reshape(height, width).astype(np.bool_))
