@@ -1,7 +1,7 @@
 # Needs only make and Python 3.11+. What each target installs goes into .venv; see .ci/setup for its settings.
 .POSIX:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint format bench-saliency bench-gap build clean distclean
+.PHONY: help demo live test test-slow lint format bench-saliency bench-gap build clean distclean
 
 BIN = .venv/bin
 ARGS =
@@ -14,6 +14,9 @@ help: ## list the targets
 
 demo: .venv/.stamp-demo ## the embedded example, end to end, offline: runs/demo
 	$(BIN)/explain demo --out runs/demo --overwrite $(ARGS)
+
+live: .venv/.stamp-demo ## the pages under docs/live/ again: some minutes
+	$(BIN)/python docs/make_live.py $(ARGS)
 
 test: .venv/.stamp-dev ## the tests, without the slow ones (ARGS="tests/unit -k cells")
 	$(PYTEST) -m "not slow" $(ARGS)

@@ -17,15 +17,15 @@ from explain.errors import ExplainError
 __all__ = ["main"]
 
 
-COMMANDS = ("demo", "image", "localize", "neurons", "ask", "merge", "discover", "report", "models", "doctor")
+COMMANDS = ("demo", "image", "localize", "neurons", "effects", "ask", "merge", "discover", "report", "models", "doctor")
 """Each stands in the module of its name."""
 
 
 def _app(names: Sequence[str]) -> typer.Typer:
-    """Return the command line with some of the commands; ``data`` comes with its own."""
+    """Return the command line with some of the commands; ``data`` and ``text`` come with their own."""
     found = typer.Typer(
         name="explain",
-        help="Show why a vision network decides as it does, and check the answer.",
+        help="Show why a network decides as it does, and check the answer.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -36,16 +36,29 @@ def _app(names: Sequence[str]) -> typer.Typer:
         found.command()(_guarded(getattr(import_module(f"explain.cli.{name}"), name)))
     if len(names) > 1:
         found.add_typer(_data(), name="data")
+        found.add_typer(_text(), name="text")
     return found
 
 
 def _data() -> typer.Typer:
-    from explain.cli.data import check_folder
+    from explain.cli.data import check_folder, list_sets, prepare_set
 
-    data = typer.Typer(help="Look after data folders.", no_args_is_help=True)
-    data.callback()(lambda: None)  # keeps `check` a command of its own while it is the only one
-    data.command("check")(_guarded(check_folder))
+    data = typer.Typer(help="Look after data folders and data sets.", no_args_is_help=True)
+    for name, command in (("list", list_sets), ("check", check_folder), ("prepare", prepare_set)):
+        data.command(name)(_guarded(command))
     return data
+
+
+def _text() -> typer.Typer:
+    from explain.cli.text import neurons, train
+    from explain.cli.text_effects import effects
+
+    text = typer.Typer(help="Sentence-pair models: explain their units, train one.", no_args_is_help=True)
+    text.callback()(lambda: None)
+    text.command("neurons")(_guarded(neurons))
+    text.command("train")(_guarded(train))
+    text.command("effects")(_guarded(effects))
+    return text
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:

@@ -65,7 +65,8 @@ def demo(
 def _photos(subject: Any, folder: Path, console: Console) -> list[dict[str, Any]]:
     """Explain the sample photos and compare with the boxes drawn by hand; five photos make no percentage."""
     from explain.data.sample import sample_photos
-    from explain.localization.photo_run import draw_pictures, write_photo_run
+    from explain.localization.photo_pictures import draw_pictures
+    from explain.localization.photo_run import write_photo_run
     from explain.localization.photos import map_photos
     from explain.runs import write_json
 

@@ -51,7 +51,8 @@ def image(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Explain pictures: the classes found, where each is seen, and a box."""
-    from explain.localization.photo_run import draw_pictures, faithfulness_means, photo_rows, write_photo_run
+    from explain.localization.photo_pictures import draw_pictures
+    from explain.localization.photo_run import faithfulness_means, photo_rows, write_photo_run
     from explain.localization.photos import check_photos, faithfulness_measure, map_photos
     from explain.report import render
     from explain.runs import read_json, run_folder

@@ -16,7 +16,7 @@ from explain.errors import InputError
 if TYPE_CHECKING:
     from explain.nets.subject import Subject
 
-__all__ = ["ModelOptions", "auto_device", "open_subject", "parse_range", "prepare_scenes"]
+__all__ = ["ModelOptions", "auto_device", "open_subject", "parse_range", "prepare_scenes", "recorded"]
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="torchvision name, module:callable, FILE.py:callable, or demo")
@@ -49,6 +49,18 @@ class ModelOptions:
     mean: str | None = None
     std: str | None = None
     device: str = "auto"
+
+
+def recorded(options: ModelOptions) -> dict[str, Any]:
+    """Return the options that open the same network again, as a manifest records them; weights are not among them."""
+    return {
+        "model": options.model,
+        "transform": options.transform,
+        "class_names": str(options.class_names) if options.class_names is not None else None,
+        "input_size": options.input_size,
+        "mean": options.mean,
+        "std": options.std,
+    }
 
 
 def open_subject(options: ModelOptions) -> Subject:

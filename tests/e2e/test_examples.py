@@ -20,13 +20,18 @@ def test_every_example_is_tested_here():
     assert names == {
         "ask_formulas",
         "check_faithfulness",
+        "copy_paste",
         "discover_scene_objects",
         "dissect_layer",
+        "effects",
         "explain_image",
         "explain_neurons",
+        "explain_text",
         "export_cam",
         "own_formula",
         "own_model",
+        "steer_network",
+        "text_effects",
         "worked_example",
     }
 
@@ -125,3 +130,44 @@ def test_discover_scene_objects(capsys):
     rows = [row for scene in result.findings.scenes for row in scene.frequent]
     assert any(row.name == "sky" and row.frequency.value == 100 and row.lift < 1 for row in rows)
     assert "lift" in capsys.readouterr().out
+
+
+def test_effects(tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    accuracy, given = load("effects").main(str(tmp_path / "run"))
+    assert accuracy.findings.top1.value > 30
+    assert given.findings.head == "exact"
+    assert "by firing area" in capsys.readouterr().out
+    assert "Contributions of units" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_steer_network(capsys):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    lost, without = load("steer_network").main()
+    assert lost.findings.closed
+    assert set(lost.findings.replacements) == {"zero", "resample"}
+    assert without.findings.units
+    assert "largest change of a logit" in capsys.readouterr().out
+
+
+def test_copy_paste(tmp_path, capsys):
+    found = load("copy_paste").main(str(tmp_path / "run")).findings
+    assert found.overall.arm("concept").success.value > found.overall.arm("random crop").success.value
+    assert found.removal.change_difference.value > 0
+    assert "All pairs together" in capsys.readouterr().out
+    assert "Copy-paste examples" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_explain_text(tmp_path, capsys):
+    run = load("explain_text").main(tmp_path / "run")
+    assert run.accuracy > 0.9
+    assert any("nobody" in (unit.formula or "") for unit in run.units)
+    assert "report" in capsys.readouterr().out
+
+
+def test_text_effects_finds_the_word_that_gives_contradiction_away(capsys):
+    found = load("text_effects").main()
+    printed = capsys.readouterr().out
+    assert "hyp:nobody" in printed.partition("go with contradiction")[2].partition("\n\n")[0]
+    assert "flips beyond those of control words" in printed
+    assert found.findings.proposed > 0
