@@ -26,7 +26,7 @@ from explain.neurons.indexing import OpenedIndex, open_index
 from explain.neurons.ranges import MOST_BYTES, refuse_large
 from explain.neurons.relatedness import Relatedness, relatedness
 from explain.neurons.settings import Settings
-from explain.neurons.units import Directions, UnitLayer, find_layers, looking_at
+from explain.neurons.units import UnitLayer, find_layers, looking_at
 from explain.neurons.upsampling import Axes, make_axes
 from explain.types import ProbeSet
 
@@ -42,8 +42,6 @@ class Prepared:
     settings: Settings
     layers: tuple[UnitLayer, ...]
     """Each layer in each basis, layer by layer."""
-    bases: tuple[Directions | None, ...]
-    """Of each of ``layers``: all directions, where its units are some of them."""
     axes: tuple[Axes, ...]
     """How the maps of each are brought to the labels' resolution."""
     before: str | None
@@ -85,10 +83,9 @@ def prepare(
     related = relatedness(settings.related_by, probe_set.concepts, settings.related_at)
     image = _first_image(subject, probe_set)
     names, before = _names(subject, image, layers)
-    pairs = _unit_layers(subject, image, names, settings, rotate)
-    found, bases = tuple(layer for layer, _ in pairs), tuple(basis for _, basis in pairs)
+    found = tuple(_unit_layers(subject, image, names, settings, rotate))
     axes = tuple(_axes(subject, image, layer, settings) for layer in found)
-    prepared = Prepared(subject, probe_set, settings, found, bases, axes, before, held, related)
+    prepared = Prepared(subject, probe_set, settings, found, axes, before, held, related)
     if settings.untrained is not False:
         prepared = _with_rival(prepared, image, names, rotate)
     if settings.ranges is not None:
@@ -107,7 +104,7 @@ def _with_rival(prepared: Prepared, image: Tensor, names: Sequence[str], rotate:
         given = as_subject(settings.untrained)
         rival, reset, kept = replace(given, transform=subject.transform).to(subject.device), None, []
     facts = {"source": rival.source, "hash": rival.hash(), "modules_reset": reset, "buffers_kept": kept}
-    found = tuple(layer for layer, _ in _unit_layers(rival, image, names, replace(settings, units=None), rotate))
+    found = tuple(_unit_layers(rival, image, names, replace(settings, units=None), rotate))
     for own, other in zip(prepared.layers, found, strict=True):
         if (own.grid, own.total) != (other.grid, other.total):
             raise InputError(
@@ -150,14 +147,14 @@ def _names(subject: Subject, image: Tensor, layers: Sequence[str] | None) -> tup
 
 def _unit_layers(
     subject: Subject, image: Tensor, names: Sequence[str], settings: Settings, rotate: Sequence[float]
-) -> list[tuple[UnitLayer, Directions | None]]:
-    """Return each layer in its own basis, then in the rotated ones, with all directions of each."""
-    found: list[tuple[UnitLayer, Directions | None]] = []
+) -> list[UnitLayer]:
+    """Return each layer in its own basis, then in the rotated ones."""
+    found: list[UnitLayer] = []
     for layer in find_layers(subject, image, names, units=settings.units, directions=settings.directions):
-        found.append((layer, settings.directions))
+        found.append(layer)
         for alpha in rotate:
             turned = rotated(layer.total, alpha, settings.asked.seed)
-            found.append((replace(layer, directions=turned.select(layer.units)), turned))
+            found.append(replace(layer, directions=turned))
     return found
 
 

@@ -89,22 +89,21 @@ def settings_of(row: Mapping[str, Any]) -> Settings:
 # --- layers ---------------------------------------------------------------------------------------------------
 
 
-def layer_row(layer: UnitLayer, basis: Directions | None) -> dict[str, Any]:
+def layer_row(layer: UnitLayer) -> dict[str, Any]:
     """Return what tells a layer, its basis and its units."""
     return {
         "layer": layer.layer,
         "grid": list(layer.grid),
         "total": layer.total,
         "units": layer.units.tolist(),
-        "directions": basis.describe() if basis is not None else None,
+        "directions": layer.directions.describe() if layer.directions is not None else None,
     }
 
 
 def layer_of(row: Mapping[str, Any], basis: Directions | None) -> UnitLayer:
     """Return the layer of `layer_row`; there is no output to read it from."""
     units = np.array(row["units"], np.int64)
-    picked = basis.select(units) if basis is not None else None
-    return UnitLayer(row["layer"], units, (row["grid"][0], row["grid"][1]), None, picked, row["total"])
+    return UnitLayer(row["layer"], units, (row["grid"][0], row["grid"][1]), None, basis, row["total"])
 
 
 def write_layer(folder: Path, prepared: Prepared, place: int) -> None:
@@ -112,7 +111,7 @@ def write_layer(folder: Path, prepared: Prepared, place: int) -> None:
     arrays: dict[str, Any] = {}
     for side, taps in zip(("rows", "columns"), prepared.axes[place], strict=True):
         arrays |= {f"{side}_{name}": np.asarray(getattr(taps, name)) for name in _TAPS}
-    basis = prepared.bases[place]
+    basis = prepared.layers[place].directions
     if basis is not None:
         arrays["matrix"] = basis.matrix.detach().to("cpu", torch.float32).numpy()
         none = torch.zeros(0) if basis.bias is None else basis.bias

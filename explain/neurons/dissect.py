@@ -312,7 +312,7 @@ def _explain_layer(
         ranges=settings.ranges,
         upsampling=settings.upsampling,
         axes=axes,
-        directions=prepared.bases[place],
+        directions=prepared.layers[place].directions,
         untrained=prepared.rival_facts,
         k=collected.k,
         length=finder.length,

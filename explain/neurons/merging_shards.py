@@ -112,14 +112,14 @@ def open_shards(folders: Sequence[str | Path], *, data: Any = None, device: str 
     _refuse_incomplete(shards)
     record, arrays = shards[0].record, shards[0].folder / "arrays"
     probe, settings = _probe(record, data, shards[0].folder), settings_of(record["settings"])
-    bases = tuple(directions_of(arrays, place, row["directions"]) for place, row in enumerate(record["layers"]))
-    layers = tuple(layer_of(row, basis) for row, basis in zip(record["layers"], bases, strict=True))
+    layers = tuple(
+        layer_of(row, directions_of(arrays, place, row["directions"])) for place, row in enumerate(record["layers"])
+    )
     prepared = Prepared(
         recorded_subject(record["manifest"]["model"], device),
         probe,
         settings,
         layers,
-        bases,
         tuple(axes_of(arrays, place) for place in range(len(layers))),
         record["before"],
         held_out_images(settings.asked, probe),

@@ -127,7 +127,7 @@ def collect_shard(
     check_shard(shard, prepared)
     given = given_data([probe] if isinstance(probe, str | Path) else None, limit=limit)
     config = {"shard": str(shard), "model": prepared.subject.describe(), "data": prepared.probe.hash,
-              "layers": [layer_row(*one) for one in zip(prepared.layers, prepared.bases, strict=True)],
+              "layers": [layer_row(layer) for layer in prepared.layers],
               **settings_row(prepared.settings)}  # fmt: skip
     with run_folder(out, config=config, overwrite=overwrite, resume=resume) as folder:
         if not folder.done:
@@ -169,11 +169,11 @@ def write_shard(
         "given": {"data": given.data, "concepts": given.concepts, "limit": given.limit},
         "concepts": [[concept.name, concept.category] for concept in probe.concepts],
         "settings": settings_row(settings),
-        "layers": [layer_row(*one) for one in zip(prepared.layers, prepared.bases, strict=True)],
+        "layers": [layer_row(layer) for layer in prepared.layers],
         "before": prepared.before,
         "related": related_row(prepared.related),
         "untrained": prepared.rival_facts,
-        "rivals": [layer_row(layer, None) for layer in prepared.rival_layers],
+        "rivals": [layer_row(layer) for layer in prepared.rival_layers],
         "files": files,
         "maps": maps,
     }

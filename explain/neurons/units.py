@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ from explain.nets.traced import Spot
 from explain.types import ProbeSet
 
 __all__ = ["Directions", "UnitLayer", "choose_units", "find_layers", "looking_at", "stream_maps"]
+
+_ROWS = 128
+"""Directions that are multiplied at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +59,23 @@ class Directions:
                 digest.update(part.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         return {"name": self.name, "shape": list(self.matrix.shape), "relu": self.relu, "hash": digest.hexdigest()}
 
-    def select(self, units: NDArray[np.int64]) -> Directions:
-        """Return some of the directions."""
-        rows = torch.from_numpy(units).to(self.matrix.device)
-        return replace(self, matrix=self.matrix[rows], bias=None if self.bias is None else self.bias[rows])
+    def apply(self, maps: Tensor, units: NDArray[np.int64]) -> Tensor:
+        """Return float32 ``(b, u, h, w)`` of a layer's ``(b, c, h, w)``; ``units``: numbers of rows, ascending.
 
-    def apply(self, maps: Tensor) -> Tensor:
-        """Return float32 ``(b, d, h, w)`` of a layer's ``(b, c, h, w)``."""
+        Rows are multiplied in blocks that don't depend on which of them are asked for: the order in which a product
+        is summed depends on the shape of the matrices, and some units must have the values that all together give.
+        """
         matrix = self.matrix.detach().to(maps.device, torch.float32)
-        found: Tensor = (matrix @ maps.float().flatten(2)).unflatten(2, maps.shape[2:])
+        flat = maps.float().flatten(2)
+        parts = []
+        for block in np.unique(units // _ROWS):
+            start = int(block) * _ROWS
+            own = units[units // _ROWS == block] - start
+            parts.append((matrix[start : start + _ROWS] @ flat)[:, torch.from_numpy(own).to(maps.device)])
+        found: Tensor = torch.cat(parts, dim=1).unflatten(2, maps.shape[2:])
         if self.bias is not None:
-            found = found + self.bias.detach().to(maps.device, torch.float32)[:, None, None]
+            rows = torch.from_numpy(units).to(self.bias.device)
+            found = found + self.bias.detach()[rows].to(maps.device, torch.float32)[:, None, None]
         return found.relu() if self.relu else found
 
 
@@ -82,6 +91,7 @@ class UnitLayer:
     layout: Layout | None = None
     """How the output lies; None for vectors ``(b, u)``."""
     directions: Directions | None = None
+    """All of them, of which ``units`` are some rows."""
     total: int = 0
     """How many units the layer has."""
 
@@ -106,7 +116,7 @@ class UnitLayer:
         if tuple(maps.shape[2:]) != self.grid:
             raise InputError(f"maps of {tuple(maps.shape[2:])} after {self.grid}: use one input size")
         if self.directions is not None:
-            return self.directions.apply(maps)
+            return self.directions.apply(maps, self.units)
         if len(self.units) < self.total:
             maps = maps[:, torch.from_numpy(self.units).to(maps.device)]
         return maps.float().contiguous()
@@ -183,8 +193,7 @@ def _unit_layer(
         raise InputError(f"directions of {directions.matrix.shape[1]} channels, but layer {layer!r} has {channels}")
     total = channels if directions is None else len(directions.matrix)
     chosen = choose_units(units, total)
-    picked = None if directions is None else directions.select(chosen)
-    return UnitLayer(layer, chosen, grid, layout, picked, total)
+    return UnitLayer(layer, chosen, grid, layout, directions, total)
 
 
 def choose_units(units: Sequence[int] | range | None, total: int) -> NDArray[np.int64]:

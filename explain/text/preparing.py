@@ -98,7 +98,6 @@ def prepare_text(
         probe=probe,
         settings=asked.engine,
         layers=(own,),
-        bases=(None,),
         axes=(make_axes("bilinear", ONE, ONE),),
         before=None,
         held=held_out_images(asked.engine.asked, probe),

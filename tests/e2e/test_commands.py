@@ -218,7 +218,7 @@ def same_files(one, two):
 
 @pytest.mark.parametrize("where", ["maps", "pictures"])
 def test_an_interrupted_image_run_goes_on_to_the_same_bytes(run, net, tmp_path, monkeypatch, where):
-    import explain.localization.photo_run as photo_run
+    import explain.localization.photo_pictures as photo_pictures
     import explain.localization.photos as photos
 
     photo = np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8)
@@ -226,7 +226,7 @@ def test_an_interrupted_image_run_goes_on_to_the_same_bytes(run, net, tmp_path, 
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     args = ("image", f"{net}:subject", tmp_path / "*.png", "--classes", "top2", "--batch-size", 2, "--out")
     assert run(*args, tmp_path / "whole")[0] == 0
-    home, name = (photos, "_mapped") if where == "maps" else (photo_run, "_sheet")
+    home, name = (photos, "_mapped") if where == "maps" else (photo_pictures, "_sheet")
     work, calls = getattr(home, name), []
 
     def interrupted(*a):
