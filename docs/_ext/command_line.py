@@ -24,7 +24,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def every_command() -> list[tuple[tuple[str, ...], Any]]:
-    """Return the commands of `explain`: ``(("data", "check"), command)``, …"""
+    """Return the commands of `explain`, such as ``(("data", "check"), command)``."""
     return list(commands(typer.main.get_command(command_line())))
 
 
