@@ -35,8 +35,8 @@ autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 numpydoc_show_class_members = False  # autodoc lists them
-# What of numpydoc's rules holds for public functions (ruff checks the form of docstrings): every parameter is described,
-# sections are known and in order. A docstring that breaks a rule is a warning, and `make docs` fails.
+# What of numpydoc's rules holds for public functions (ruff checks the form of docstrings): every parameter is
+# described, sections are known and in order. A docstring that breaks a rule is a warning, and `make docs` fails.
 numpydoc_validation_checks = {"GL01", "GL03", "GL05", "GL06", "GL07", "GL09", "GL10", "SS01", "SS04", "PR01", "PR02"}
 numpydoc_validation_exclude = {
     r"\.[A-Z]\w*(\.\w+)?$",  # classes describe their fields one by one
