@@ -73,9 +73,8 @@ def differences(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def write_docs(path: Path, rows: Rows) -> None:
-    """Put the tables between their markers."""
-    text = path.read_text(encoding="utf-8")
+def filled(text: str, rows: Rows) -> str:
+    """Return the page with the tables made anew between their marks."""
     before, after = text.split(START)[0], text.split(END)[1]
     row = rows[-1]
     about = (
@@ -83,4 +82,4 @@ def write_docs(path: Path, rows: Rows) -> None:
         f" {row['epochs']} epochs and {row['tune']} more, mean ± standard deviation over"
         f" {len({r['seed'] for r in rows if 'seed' in r})} seeds, percent."
     )
-    path.write_text(f"{before}{START}\n{about}\n\n{table(rows)}\n\n{differences(rows)}\n{END}{after}", encoding="utf-8")
+    return f"{before}{START}\n{about}\n\n{table(rows)}\n\n{differences(rows)}\n{END}{after}"

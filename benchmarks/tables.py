@@ -1,4 +1,7 @@
-"""The tables of docs/results.md, from the files in ``benchmarks/results``: ``python benchmarks/tables.py``."""
+"""The tables of docs/results.md and docs/results/, from the files in ``benchmarks/results``.
+
+``python benchmarks/tables.py`` writes them. Tables of other pages are written by the benchmark that makes their file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "results.md"
+DOCS = HERE.parent / "docs"
+PAGE = DOCS / "results.md"
+PAGES = (PAGE, DOCS / "results" / "index.md")
+TOLD = {
+    "alignment": "[where a map's cells look](../alignment.md)",
+    "effects": "[effects](../effects.md)",
+    "gap_gmp": "[networks with a pooled head](../networks.md)",
+}
+"""Files whose tables stand on another page than docs/results.md."""
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
@@ -84,8 +95,36 @@ def step(row: dict[str, str], wide: bool) -> str:
     return f"| {row['name']} | {time} | | | | | |" if wide else f"| {row['name']} | {time} | {memory} |"
 
 
+def said(rows: Sequence[dict[str, str]], *columns: str) -> str:
+    """Return the different values of some columns, in order; the parts of ``versions`` count one by one."""
+    values = [part for row in rows for column in columns for part in (row.get(column) or "").split(", ") if part]
+    return ", ".join(dict.fromkeys(values)) or "not recorded"
+
+
+def overview() -> str:
+    """Return a table of all files: the page of each, what it was measured on, of which commit and when."""
+    lines = ["| file | tables | rows | device | with | commit | date |", "|---|---|---|---|---|---|---|"]
+    for path in sorted((HERE / "results").glob("*.csv")):
+        rows = rows_of(path.stem)
+        page = TOLD.get(path.stem, "[measured speed](../results.md)")
+        torch = [{"versions": f"torch {row['torch']}"} for row in rows if row.get("torch")]
+        cells = [
+            f"`{path.name}`",
+            page,
+            str(len(rows)),
+            said(rows, "hardware", "device"),
+            said([*rows, *torch], "versions"),
+            said(rows, "commit"),
+            said(rows, "date"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def section(name: str) -> str:
     """Return the tables of one file, one for each case and device, with what they were measured on."""
+    if name == "measured":
+        return overview()
     rows = rows_of(name)
     if name == "localization" and rows:
         return sweeps(rows)
@@ -116,5 +155,6 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
-    print(f"written: {PAGE}")
+    for path in PAGES:
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"written: {path}")
