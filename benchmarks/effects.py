@@ -260,7 +260,7 @@ def table(rows: Sequence[Row], kind: str) -> str:
 
 
 def filled(text: str, rows: Sequence[Row]) -> str:
-    """Return the page with each job's table made anew between its marks: ``<!-- table: KIND -->`` … ``<!-- end -->``."""
+    """Return the page with each job's table made anew, between ``<!-- table: KIND -->`` and ``<!-- end -->``."""
     for kind in (*KINDS, ABLATION_COST):
         mark, end = f"<!-- table: {kind} -->", "<!-- end -->"
         if mark in text:

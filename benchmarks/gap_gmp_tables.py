@@ -80,6 +80,6 @@ def filled(text: str, rows: Rows) -> str:
     about = (
         f"{row['trunk']} trunk, {row['train']} training and {row['test']} test scenes of {row['side']} pixels,"
         f" {row['epochs']} epochs and {row['tune']} more, mean ± standard deviation over"
-        f" {len({r['seed'] for r in rows if 'seed' in r})} seeds, percent."
+        f" {len({r['seed'] for r in rows if r.get('seed', '') != ''})} seeds, percent."
     )
     return f"{before}{START}\n{about}\n\n{table(rows)}\n\n{differences(rows)}\n{END}{after}"
