@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "results.md"
-PAGES = (PAGE, DOCS / "results" / "index.md")
+PAGES = (PAGE, DOCS / "results" / "index.md", DOCS / "results" / "peers.md")
 TOLD = {
     "alignment": "[where a map's cells look](../alignment.md)",
     "effects": "[effects](../effects.md)",
@@ -121,10 +121,35 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+def peers() -> str:
+    """Return what was measured beside other libraries: maps in one table, thresholds and searches in another."""
+    lines = ["| asked | explain | beside | their time, × ours | their memory, × ours |", "|---|---|---|---|---|"]
+    rows = {row["name"].removeprefix("saliency "): row for row in rows_of("saliency")}
+    for ours, theirs in (
+        ("explain cam top5", "torch-cam CAM top5"),
+        ("explain gradcam top5 at layer4", "torch-cam GradCAM top5"),
+        ("explain gradcam top5 at layer4", "pytorch-grad-cam GradCAM top5"),
+        ("explain gradcam top5 at layer4", "captum LayerGradCam top5"),
+    ):
+        own, other = rows[ours], rows[theirs]
+        library, asked = theirs.split(" ", 1)
+        time, memory = (float(other[key]) / float(own[key]) for key in ("ratio", "peak_mb"))
+        lines.append(f"| {asked} | {ours.removeprefix('explain ')} | {library} | {time:.2f} | {memory:.1f} |")
+    lines += ["", "| ours | on | beside | their time, × ours | file |", "|---|---|---|---|---|"]
+    for name in ("localization", "neurons", "text"):
+        for row in rows_of(name):
+            if row["baseline"]:
+                times = f"{1 / float(row['ratio']):,.0f}"
+                lines.append(f"| {row['name']} | {row['case']} | {row['baseline']} | {times} | `{name}.csv` |")
+    return "\n".join(lines)
+
+
 def section(name: str) -> str:
     """Return the tables of one file, one for each case and device, with what they were measured on."""
     if name == "measured":
         return overview()
+    if name == "peers":
+        return peers()
     rows = rows_of(name)
     if name == "localization" and rows:
         return sweeps(rows)

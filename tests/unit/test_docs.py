@@ -231,6 +231,15 @@ def test_every_page_of_a_package_has_its_module():
                 assert not [name for line in named for name in line.split(", ") if not hasattr(there, name)], module
 
 
+def test_tests_that_pages_name_are_there():
+    named = {text for page in READ for text in inline(page) if re.match(r"tests/\S+\.py", text)}
+    assert any("::" in text for text in named)
+    for text in named:
+        path, _, name = text.partition("::")
+        assert (ROOT / path).is_file(), text
+        assert not name or re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.M), text
+
+
 @pytest.mark.parametrize("page", sorted((DOCS / "concepts").glob("*.md")), ids=lambda path: path.stem)
 def test_worked_examples_print_what_the_page_says(page):
     text = "\n\n".join(code(page, "pycon"))
