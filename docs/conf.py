@@ -1,7 +1,9 @@
 """How Sphinx builds the pages: `make docs`, into docs/_build/html. They are plain Markdown, and can be read as such."""
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import explain
 
@@ -15,10 +17,10 @@ version = release = explain.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "command_line",  # docs/_ext: the reference of the command line, from the commands
     "kept_pages",  # docs/_ext: docs/live beside the pages, and links to it
+    "mathml",  # docs/_ext: formulas without a script from elsewhere
 ]
 exclude_patterns = ["_build"]
 suppress_warnings = [
@@ -45,6 +47,9 @@ numpydoc_validation_exclude = {
     r"^explain\.\w+\.(discovery|effects|analyses)\.\w+\.\w",
 }
 
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"explain {release}"
 html_theme_options = {
@@ -55,3 +60,16 @@ html_theme_options = {
     "footer_end": [],
 }
 html_show_sourcelink = False
+
+
+def shorter(app: Any, what: str, name: str, obj: Any, options: Any, given: str | None, returned: str | None) -> Any:
+    """Write arrays in signatures as the code does: ``NDArray[int64]``."""
+    return tuple(
+        text and re.sub(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+)\]\]", r"NDArray[\1]", text)
+        for text in (given, returned)
+    )
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-signature", shorter)
