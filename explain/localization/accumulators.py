@@ -85,7 +85,12 @@ class _Counts:
 
 
 class MaxBoxAcc(_Counts):
-    """MaxBoxAcc and MaxBoxAccV2 (Choe et al. 2020): box accuracy at the best threshold of the whole data.
+    r"""MaxBoxAcc and MaxBoxAccV2 (Choe et al. 2020): box accuracy at the best threshold of the whole data.
+
+    .. math:: \operatorname{MaxBoxAcc}_\delta = \max_t \frac{1}{N} \sum_n
+        \left[\operatorname{IoU}(\operatorname{box}(M_n, t), B_n) \ge \delta\right]
+
+    Version 2 is the mean over :math:`\delta` = 0.3, 0.5 and 0.7, each at its own threshold.
 
     Parameters
     ----------

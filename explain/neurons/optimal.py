@@ -39,7 +39,7 @@ def optimal_search(
     nodes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[SearchResult]:
-    """Find the best formula for each unit, with a proof that there is no better one.
+    r"""Find the best formula for each unit, with a proof that there is no better one.
 
     Parameters
     ----------
@@ -72,6 +72,15 @@ def optimal_search(
     ------
     InputError
         An option is out of range, or the units do not belong to the cells.
+
+    Notes
+    -----
+    With :math:`a_m` active of the :math:`n_m` pixels of cell :math:`m`, and :math:`A = \sum_m a_m`, a formula that
+    holds in the cells :math:`F` has an IoU above :math:`\tau` exactly where
+
+    .. math:: \sum_{m \in F} \left((1 + \tau)\, a_m - \tau\, n_m\right) > \tau A,
+
+    a sum over cells: tables of pairs of concepts bound it for triples.
     """
     limits = Limits(seconds, gap, nodes)
     check_search(cells, units, length=length, beam=beam, min_pixels=min_pixels)

@@ -47,7 +47,7 @@ def cam(
     inputs: Mapping[str, Any] | None = None,
     image_name: str | None = None,
 ) -> Saliency:
-    """Return the exact class activation maps of images: ``k`` classes each from one forward pass.
+    r"""Return the exact class activation maps of images: ``k`` classes each from one forward pass.
 
     Parameters
     ----------
@@ -80,6 +80,15 @@ def cam(
         The network has no exact class activation map; the message says why and what to use instead.
     InputError, DataError
         Unusable images or classes.
+
+    Notes
+    -----
+    With the last map :math:`A` and the head's weights :math:`w` (Zhou et al. 2016, equation 2; the paper pools by the
+    sum, networks as they are built by the mean):
+
+    .. math:: M_c(x, y) = \sum_k w_k^c A_k(x, y), \qquad \operatorname{mean}_{xy} M_c + \text{const}_c = \text{logit}_c
+
+    ``residual`` is the largest deviation from the second equation, relative to the image's largest logit.
     """
     check_align(align)
     subject = as_subject(model)
