@@ -119,8 +119,8 @@ def write_runs(
     Runs that an interrupted job has finished are kept. ``finished`` is told each run, in the first process.
     ``merged``: cells, and what the passes of the one network gave, where shards have run them.
     """
+    from explain.neurons._explaining import explain_layers
     from explain.neurons._preparing import open_cells
-    from explain.neurons.dissect import explain_layers
     from explain.neurons.several import layer_row, write_layers
     from explain.runs import make_manifest, write_json
 

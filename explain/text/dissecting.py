@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from explain.data.pairs import LABELS, PairSet
 from explain.distributed import ALONE, World
+from explain.neurons._explaining import explain_layers
 from explain.neurons._passes import Passes
 from explain.neurons._preparing import open_cells
 from explain.neurons.cell_table import formula_cells
-from explain.neurons.collect import Collected, Progress
+from explain.neurons.collected import Collected, Progress
 from explain.neurons.counts import UnitCounts
-from explain.neurons.dissect import explain_layers
 from explain.neurons.evidence.gathering import Asked
 from explain.neurons.explanations import UnitExplanation, Units
 from explain.neurons.finding import Finder, How
