@@ -62,7 +62,9 @@ def choose_classes(spec: ClassSpec, logits: Tensor, subject: Subject) -> Tensor:
 
 def _top(count: int, logits: Tensor) -> Tensor:
     if not 1 <= count <= logits.shape[1]:
-        raise InputError(f"top{count} asked for, but the model has {logits.shape[1]} classes")
+        raise InputError(
+            f"top{count} asked for, but the model has {logits.shape[1]} classes: ask for top1 to top{logits.shape[1]}"
+        )
     return logits.topk(count, dim=1).indices
 
 
