@@ -44,9 +44,8 @@ def load_weights(model: nn.Module, path: Path, name: str = "the model") -> None:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             faults.append(f"{len(keys)} {title}: {', '.join(keys[:3])}{more}")
     if faults:
-        raise ModelError(
-            f"weights {path} do not fit {name}: {'; '.join(faults)}: {_advice(shapes, missing, unexpected)}"
-        )
+        advice = _advice(bool(shapes and not missing and not unexpected))
+        raise ModelError(f"weights {path} do not fit {name}: {'; '.join(faults)}: {advice}")
     model.load_state_dict(state, strict=False)
 
 

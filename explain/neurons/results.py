@@ -233,8 +233,8 @@ def reach_warning(
         return ()
     return (
         f"{len(beyond)} of {len(there)} concepts cover {100 * min(beyond) / total:.2g} % of the pixels or more: a unit,"
-        f" active on {100 * middle / total:.2g} %, cannot reach an IoU of {least:g} with them; give a larger --quantile,"
-        " or finer concepts",
+        f" active on {100 * middle / total:.2g} %, cannot reach an IoU of {least:g} with them; give a larger"
+        " --quantile, or finer concepts",
     )
 
 
