@@ -235,8 +235,11 @@ def _from_torchvision(name: str, weights: str | Path) -> Subject:
 
     names = torchvision_names()
     if name not in names:
+        if Path(name).suffix == ".py":
+            raise ModelError(f"{name} is a file: name the function in it that makes the network, as {name}:callable")
         raise ModelError(
-            f"unknown model {name!r}{near(name, [*names, 'demo'])}; `explain models` lists all, or give module:callable"
+            f"unknown model {name!r}{near(name, [*names, 'demo'])}; `explain models` lists all, or give"
+            " FILE.py:callable or module:callable"
         )
     default = models.get_model_weights(name).DEFAULT
     categories = tuple(default.meta["categories"])
