@@ -14,6 +14,8 @@ __all__ = ["change", "filters", "formula", "integer", "linked", "number", "share
 _WHOLE = r'\b(?:AND|OR|NOT)\b|\bNEIGHBORS\([^\s()"\\]+\)(?=[\s()]|$)'
 _TOKENS = re.compile(rf'"(?:[^"\\]|\\.)*"|{_WHOLE}|[()]|(?:(?!{_WHOLE})[^()"])+|"')
 _BREAKS = re.compile(r">\s*\n\s*<")
+_OPTIONAL = re.compile(r"</(?:td|th|tr|dt|dd)>")
+"""End tags that HTML lets out where the next cell, row or term begins, or the table or list ends."""
 _MISSING = "–"
 
 
@@ -56,7 +58,7 @@ def integer(value: float | None) -> str:
 
 
 def formula(text: str | None, instead: str = "never fires") -> Markup:
-    """Return a formula with its operators set apart; each name is isolated, so that any script reads well.
+    """Return a formula with its operators set apart; a name that is not ASCII is isolated, so that any script reads well.
 
     ``instead`` stands where there is no formula.
     """
@@ -73,8 +75,10 @@ def linked(text: str | None, href: Callable[[str], str | None], instead: str = "
 
 
 def tight(html: str) -> Markup:
-    """Return HTML of the page's own without line breaks between tags: each would be a node for the browser to keep."""
-    return Markup(_BREAKS.sub("><", html))
+    """Return HTML of the page's own without what costs room and says nothing: end tags that may be left out, and line
+    breaks between tags, each of which would be a node for the browser to keep. What is escaped is not touched.
+    """
+    return Markup(_OPTIONAL.sub("", _BREAKS.sub("><", html)))
 
 
 def spoken(value: Any) -> str:
@@ -93,16 +97,23 @@ def spoken(value: Any) -> str:
 def _token(token: str, href: Callable[[str], str | None] | None = None) -> str:
     """Return one token as HTML; everything that comes from the text is escaped."""
     if token in {"AND", "OR", "NOT"}:
-        return f'<b class="op">{token}</b>'
+        return f"<b>{token}</b>"
     name = token.strip()
     if not name or name in "()":
         return str(escape(token))
     before, after = token[: len(token) - len(token.lstrip())], token[len(token.rstrip()) :]
-    shown = f"<bdi>{escape(name)}</bdi>"
+    shown = _text(name)
+    if not name.isascii():  # ASCII runs one way only
+        shown = f"<bdi>{shown}</bdi>"
     address = href(_unquoted(name)) if href is not None else None
     if address is not None:
         shown = f'<a href="{escape(address)}">{shown}</a>'
     return f"{before}{shown}{after}"
+
+
+def _text(name: str) -> str:
+    """Escape what stands between tags: quotes, which nearly all names have, need it in attributes alone."""
+    return str(escape(name)).replace("&#34;", '"')
 
 
 def _unquoted(name: str) -> str:

@@ -19,7 +19,8 @@ from explain.report.neurons_charts import beam_rows, category_rows, length_rows,
 from explain.report.neurons_data import report_data
 from explain.report.neurons_effects import effect_rows
 from explain.report.neurons_table import TABLE_BYTES, AskTable, ask_table
-from explain.report.neurons_units import Sources, flat_units, read_masks, unit_view
+from explain.report.neurons_units import Sources, flat_units, unit_view
+from explain.report.outlines import read_masks
 from explain.report.parts import Part, header_rows
 
 __all__ = ["ASSETS", "PAGE_UNITS", "SPLIT_BYTES", "expected_bytes", "neurons_folder", "neurons_part"]
