@@ -15,7 +15,7 @@ from typing import Any
 from explain.errors import ExplainError
 from explain.neurons.formula import leaves, parse
 from explain.report.album import Album, linked_album, make_album
-from explain.report.neurons_charts import beam_rows, category_rows, length_rows, read_values
+from explain.report.neurons_charts import beam_rows, category_rows, length_rows, proven, read_values
 from explain.report.neurons_data import report_data
 from explain.report.neurons_effects import effect_rows
 from explain.report.neurons_table import TABLE_BYTES, AskTable, ask_table
@@ -131,6 +131,7 @@ def _index(folder: Path, run: dict[str, Any], prefix: str, place: _Place, album:
         "rule": _RULES[settings.get("iou", "all")],
         "related": (settings.get("related") or {}).get("words", "a shared category"),
         "lengths": lengths,
+        "proven": proven(views),
         "beam": beam_rows(summary, views),
         "units": ordered,
         "articles": alone,

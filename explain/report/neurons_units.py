@@ -31,8 +31,8 @@ GROUPS = {
 """Kinds of examples: the word in their texts, and their heading."""
 PAIRS = {
     "hits": "It fires and the formula holds",
-    "misses": "It fires and the formula does not hold",
-    "false_alarms": "The formula holds and it does not fire",
+    "false_alarms": "False alarms: it fires and the formula does not hold",
+    "misses": "Misses: the formula holds and it does not fire",
 }
 """Kinds of sentence pairs in runs over text."""
 
