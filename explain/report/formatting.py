@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["change", "filters", "formula", "integer", "linked", "number", "share", "spoken", "tight"]
+__all__ = ["change", "filters", "fixed", "formula", "integer", "linked", "number", "share", "spoken", "tight"]
 
 _WHOLE = r'\b(?:AND|OR|NOT)\b|\bNEIGHBORS\([^\s()"\\]+\)(?=[\s()]|$)'
 _TOKENS = re.compile(rf'"(?:[^"\\]|\\.)*"|{_WHOLE}|[()]|(?:(?!{_WHOLE})[^()"])+|"')
@@ -23,6 +23,7 @@ def filters() -> dict[str, Callable[..., Any]]:
     """Return the filters that the templates use."""
     return {
         "change": change,
+        "fixed": fixed,
         "formula": formula,
         "integer": integer,
         "linked": linked,
@@ -39,6 +40,11 @@ def number(value: float | None, digits: int = 3) -> str:
     if value != 0 and not 10.0**-digits / 2 <= abs(value) < 1e6:
         return _signed(f"{value:.2e}")
     return _signed(f"{value:.{digits}f}")
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """``0.1234`` → ``0.12``, and ``0.0001`` → ``0.00``: for captions, where there is no room for more."""
+    return _MISSING if value is None or not math.isfinite(value) else _signed(f"{value:.{digits}f}")
 
 
 def share(value: float | None, digits: int = 1) -> str:
