@@ -74,6 +74,9 @@ def neurons(
     cells_cache: Annotated[
         bool, typer.Option("--cells-cache/--no-cells-cache", help="keep the cells beside the data for the next job")
     ] = True,
+    examples: Annotated[
+        int, typer.Option(min=0, help="images kept per unit of those that fire it most; half as many of other kinds")
+    ] = 4,
     shard: Annotated[str | None, typer.Option(help="I/N: one part of the images, as its own job; see merge")] = None,
     sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
@@ -136,6 +139,7 @@ def neurons(
         "related_by": str(related_by) if related_by is not None else None,
         "related_at": related_at,
         "untrained": untrained,
+        "examples": examples,
         "limit": limit,
         "batch_size": batch_size,
     }
@@ -165,6 +169,7 @@ def neurons(
         detecting=Detecting(cast("IouRule", iou), threshold_iou),
         related_by=related_by,
         related_at=related_at,
+        examples=examples,
         cells_cache=cells_cache,
         ranges=ranges,
     )

@@ -177,7 +177,7 @@ def summary_of(units: Units, detecting: Detecting | None = None, categories: Seq
         "mean_iou": float(np.mean([unit.iou for unit in units])),
         "mean_score": float(np.mean([unit.score for unit in units])),
         "kinds": shares(unit.kind for unit in units),
-        "certified": sum(unit.certified for unit in units),
+        "certified": sum(unit.certified for unit in units if unit.formula is not None),
         "stopped": sum(bool(unit.stopped) for unit in units),
         **_beam_summary(units),
         **_evidence_summary(units),

@@ -15,11 +15,12 @@ from typing import Any
 from explain.errors import ExplainError
 from explain.neurons.formula import leaves, parse
 from explain.report.album import Album, linked_album, make_album
-from explain.report.neurons_charts import beam_rows, category_rows, length_rows, read_values
+from explain.report.neurons_charts import beam_rows, category_rows, length_rows, proven, read_values
 from explain.report.neurons_data import report_data
 from explain.report.neurons_effects import effect_rows
 from explain.report.neurons_table import TABLE_BYTES, AskTable, ask_table
-from explain.report.neurons_units import Sources, flat_units, read_masks, unit_view
+from explain.report.neurons_units import Sources, flat_units, unit_view
+from explain.report.outlines import read_masks
 from explain.report.parts import Part, header_rows
 
 __all__ = ["ASSETS", "PAGE_UNITS", "SPLIT_BYTES", "expected_bytes", "neurons_folder", "neurons_part"]
@@ -130,6 +131,7 @@ def _index(folder: Path, run: dict[str, Any], prefix: str, place: _Place, album:
         "rule": _RULES[settings.get("iou", "all")],
         "related": (settings.get("related") or {}).get("words", "a shared category"),
         "lengths": lengths,
+        "proven": proven(views),
         "beam": beam_rows(summary, views),
         "units": ordered,
         "articles": alone,

@@ -15,7 +15,8 @@ from oracles.components import fill
 from explain.errors import RunError
 from explain.report import render
 from explain.report.formatting import formula, integer, number, share
-from explain.report.neurons_units import path_data, silence
+from explain.report.neurons_units import silence
+from explain.report.outlines import path_data
 
 KINDS = ["neurons", "localization", "localized", "comparison", "image", "demo"]
 VOID = {"meta", "br", "input", "img", "hr", "link"}

@@ -25,7 +25,7 @@ from explain.report import render
 from explain.report.formatting import linked
 from explain.report.neurons_charts import activation_chart, beam_rows, joined_bins, length_rows
 from explain.report.neurons_table import packed, varints
-from explain.report.neurons_units import path_data
+from explain.report.outlines import path_data
 
 SCHEMA = Path(explain.report.__file__).parent / "schema" / "neurons.json"
 
