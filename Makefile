@@ -1,7 +1,7 @@
 # Needs only make and Python 3.11+. What each target installs goes into .venv; see .ci/setup for its settings.
 .POSIX:
 .NOTPARALLEL:
-.PHONY: help demo live test test-slow lint format bench-saliency bench-gap build clean distclean
+.PHONY: help demo live docs test test-slow lint format bench-saliency bench-gap build clean distclean
 
 BIN = .venv/bin
 ARGS =
@@ -17,6 +17,9 @@ demo: .venv/.stamp-demo ## the embedded example, end to end, offline: runs/demo
 
 live: .venv/.stamp-demo ## the pages under docs/live/ again: some minutes
 	$(BIN)/python docs/make_live.py $(ARGS)
+
+docs: .venv/.stamp-docs ## the documentation, into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -b html $(ARGS) docs docs/_build/html
 
 test: .venv/.stamp-dev ## the tests, without the slow ones (ARGS="tests/unit -k cells")
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -52,7 +55,7 @@ build: .venv/.stamp-demo ## the wheel, into dist/
 	$(BIN)/python .ci/check_wheel.py dist/*.whl
 
 clean: ## remove caches and built files
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf dist build docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean ## remove .venv as well
@@ -63,3 +66,6 @@ distclean: clean ## remove .venv as well
 
 .venv/.stamp-dev: pyproject.toml
 	@.ci/setup dev
+
+.venv/.stamp-docs: pyproject.toml
+	@.ci/setup docs

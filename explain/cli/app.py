@@ -14,14 +14,14 @@ import typer
 
 from explain.errors import ExplainError
 
-__all__ = ["main"]
+__all__ = ["command_line", "main"]
 
 
 COMMANDS = ("demo", "image", "localize", "neurons", "effects", "ask", "merge", "discover", "report", "models", "doctor")
 """Each stands in the module of its name."""
 
 
-def _app(names: Sequence[str]) -> typer.Typer:
+def command_line(names: Sequence[str] = COMMANDS) -> typer.Typer:
     """Return the command line with some of the commands; ``data`` and ``text`` come with their own."""
     found = typer.Typer(
         name="explain",
@@ -94,7 +94,7 @@ def main() -> None:
     warnings.showwarning = _plain_warning
     named = [name for name in COMMANDS if sys.argv[1:2] == [name]]
     try:
-        code = _app(named or COMMANDS)(standalone_mode=False)  # a command does not wait for the others to load
+        code = command_line(named or COMMANDS)(standalone_mode=False)  # a command does not wait for the others to load
     except Exception as error:  # typer's usage errors, whichever library it takes them from
         message = getattr(error, "format_message", None)
         if message is None:

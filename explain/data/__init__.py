@@ -6,8 +6,8 @@ from explain.data.memory import localization_from_items, probe_from_arrays, prob
 from explain.data.opening import as_localization, as_probe, open_data, open_localization, open_probe
 from explain.data.pairs import open_pairs as open_text
 from explain.data.pixel_concepts import with_pixel_concepts
-from explain.data.plain import probe_column
 from explain.data.recipes import data_home, recipe_path
+from explain.data.tables import probe_column
 from explain.data.uniting import united
 
 __all__ = [

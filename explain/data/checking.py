@@ -34,6 +34,11 @@ def check(path: str | Path) -> list[str]:
 
     Every image and mask is decoded, every id looked up and every box held against its image. Of a published format
     every split is checked that its folder holds; pictures are, where there are any.
+
+    Parameters
+    ----------
+    path
+        A folder in the plain format or in a published one.
     """
     root = Path(path)
     published, probe = detect(root), detect_probe(root)

@@ -47,6 +47,11 @@ def open_labelled(dataset: Any, *, subset: str | None = None, limit: int | None 
 def train_and_test(train: LocalizationSet, test: LocalizationSet) -> LocalizationSet:
     """Return two sets as one with the subsets ``train`` and ``test``, for data that are published in two parts.
 
+    Parameters
+    ----------
+    train, test
+        Sets of the same classes.
+
     Raises
     ------
     DataError

@@ -200,6 +200,11 @@ def probe_from_arrays(
         The category of all concepts.
     ignored : collection of int
         Ids whose pixels are left out of every count.
+
+    Raises
+    ------
+    DataError
+        No images, another number of masks, ids without a name, masks of another shape.
     """
     pictures = tuple(_picture(image) for image in images)
     return _probe(pictures, tuple(masks), names, category, ignored, "arrays")
@@ -209,6 +214,22 @@ def probe_from_dataset(dataset: Any, names: Names, category: str = "object", ign
     """Make a probe set of a map-style ``Dataset`` of ``(image, mask)``; items are fetched when needed.
 
     Every item is looked at once here: for the check of its ids and for the data hash.
+
+    Parameters
+    ----------
+    dataset
+        Anything with length and index whose items are ``(image, mask)``, the mask ``(h, w)`` of class ids.
+    names
+        A mapping of id to name, or the names of ids 1, 2, …
+    category
+        Of all concepts.
+    ignored
+        Ids whose pixels are not counted.
+
+    Raises
+    ------
+    DataError
+        No length, no items, ids without a name.
     """
     _need_length(dataset, "(image, mask)")
     return _probe(_column(dataset, 0), _column(dataset, 1), names, category, ignored, type(dataset).__name__)
@@ -264,6 +285,11 @@ def localization_from_items(
         Class names in index order.
     name : str
         The name for reports.
+
+    Raises
+    ------
+    DataError
+        No items, items of another kind, boxes without area, pictures and tensors mixed.
     """
     _need_length(items, "(image, class, boxes)")
     if len(items) == 0:

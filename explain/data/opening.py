@@ -89,6 +89,11 @@ def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | 
     kind : {"probe", "localization"}, optional
         What to open a folder as that can be both. Without it, one with ``index.csv`` and ``images.csv`` is a probe
         set, a published one (VOC, COCO) labelled images.
+
+    Raises
+    ------
+    DataError
+        An unknown name, a folder in no known format, or one whose tables, images' headers or boxes are broken.
     """
     if kind is not None and kind not in _TABLES:
         raise DataError(f"unknown kind of data {kind!r}: use 'probe' or 'localization'")
@@ -263,6 +268,11 @@ def as_probe(data: Any, names: Names | None = None) -> ProbeSet:
         What ``dissect`` takes as ``probe``.
     names : mapping or sequence, optional
         Concept names for a Dataset; without it, its attribute ``names``.
+
+    Raises
+    ------
+    DataError
+        A folder or name that `open_data` refuses, masks or names that `probe_from_arrays` refuses.
     """
     if isinstance(data, ProbeSet):
         return data
@@ -281,7 +291,19 @@ def as_probe(data: Any, names: Names | None = None) -> ProbeSet:
 
 
 def as_localization(data: Any) -> LocalizationSet:
-    """Return the localization set meant: a set, a path, a known name, or items (image, class, boxes)."""
+    """Return the localization set meant: a set, a path, a known name, or items (image, class, boxes).
+
+    Parameters
+    ----------
+    data
+        A `LocalizationSet`, a folder, a known name such as ``"scenes"``, or items ``(image, class index, boxes)``
+        with boxes ``(n, 4)``: xyxy, half-open, in pixels of the image.
+
+    Raises
+    ------
+    DataError
+        A folder or name that `open_data` refuses, items that `localization_from_items` refuses.
+    """
     if isinstance(data, LocalizationSet):
         return data
     if isinstance(data, str | Path):

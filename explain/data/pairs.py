@@ -155,6 +155,11 @@ def open_pairs(path: str | Path, *, limit: int | None = None) -> PairSet:
 def pairs_from(pairs: Sequence[tuple[str, str, str]], name: str = "pairs") -> PairSet:
     """Return pairs that are in memory: ``(premise, hypothesis, label)``, cut into tokens by the built-in rule.
 
+    Parameters
+    ----------
+    pairs, name
+        What the set is made of, and what it is called in results.
+
     Raises
     ------
     DataError

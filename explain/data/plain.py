@@ -28,6 +28,7 @@ from explain.data.tables import (
     Table,
     files_hash,
     header_size,
+    need_folder,
     read_table,
     refuse,
     unique_images,
@@ -35,7 +36,7 @@ from explain.data.tables import (
 from explain.errors import DataError
 from explain.types import Concept, LocalizationSet, ProbeSet
 
-__all__ = ["LocalizationFolder", "ProbeFolder", "object_masks", "open_plain", "open_plain_probe", "probe_column"]
+__all__ = ["LocalizationFolder", "ProbeFolder", "object_masks", "open_plain", "open_plain_probe"]
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,6 @@ class ProbeFolder:
     concepts: tuple[Concept, ...]
     rows: tuple[tuple[Row, Path, tuple[int, int]], ...]
     masks: tuple[tuple[Path | None, ...], ...]
-
-
-def need_folder(path: str | Path, table: str, what: str) -> Path:
-    """Return the folder as a path; raise where it, or its table, is missing."""
-    root = Path(path)
-    if not root.is_dir():
-        raise DataError(f"no folder {root}: give a folder with {table}")
-    if not (root / table).is_file():
-        raise DataError(f"{root} has no {table}: {what} needs one")
-    return root
 
 
 def _class_index(table: Table, row: Row, report: Report) -> int | None:
@@ -342,10 +333,3 @@ def open_plain_probe(path: str | Path) -> ProbeSet:
         },
         files=tuple(tuple(mask for mask in masks if mask is not None) for masks in folder.masks),
     )
-
-
-def probe_column(path: str | Path, column: str = "split") -> tuple[str, ...]:
-    """Return one column of a probe folder's ``index.csv`` (such as ``split``), in the order of the images."""
-    root = need_folder(path, "index.csv", "a probe folder")
-    table = read_table(root / "index.csv", ["image", column])
-    return tuple(row.cells[column] for row in table.rows)

@@ -117,7 +117,18 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """Return the folder of a recipe (``card.md``, ``sample/``, …)."""
+    """Return the folder of a recipe (``card.md``, ``sample/``, …).
+
+    Parameters
+    ----------
+    name
+        Of a data set, as ``explain data list`` prints it.
+
+    Raises
+    ------
+    DataError
+        No recipe of this name; the message lists those that there are.
+    """
     for root in _recipe_roots():
         if (root / name / "card.md").is_file():
             return root / name

@@ -25,6 +25,8 @@ __all__ = [
     "files_hash",
     "find_image",
     "header_size",
+    "need_folder",
+    "probe_column",
     "read_table",
     "read_text",
     "refuse",
@@ -173,3 +175,33 @@ def files_hash(texts: Iterable[bytes], files: Iterable[tuple[str, Path]]) -> str
     for name, path in files:
         digest.update(f"{name}\0{path.stat().st_size}\n".encode())
     return digest.hexdigest()
+
+
+def need_folder(path: str | Path, table: str, what: str) -> Path:
+    """Return the folder as a path; raise where it, or its table, is missing."""
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"no folder {root}: give a folder with {table}")
+    if not (root / table).is_file():
+        raise DataError(f"{root} has no {table}: {what} needs one")
+    return root
+
+
+def probe_column(path: str | Path, column: str = "split") -> tuple[str, ...]:
+    """Return one column of a probe folder's ``index.csv`` (such as ``split``), in the order of the images.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    column
+        The column's name.
+
+    Raises
+    ------
+    DataError
+        No such folder, table or column.
+    """
+    root = need_folder(path, "index.csv", "a probe folder")
+    table = read_table(root / "index.csv", ["image", column])
+    return tuple(row.cells[column] for row in table.rows)

@@ -150,15 +150,15 @@ def united(probes: Sequence[ProbeSet]) -> ProbeSet:
     ProbeSet
         Images set by set; ``columns`` of all sets, ``""`` where a set lacks one, and ``columns["set"]``.
 
-    Warns
-    -----
-    UserWarning
-        Concepts of the same name with different categories, in one warning.
-
     Raises
     ------
     DataError
         No sets, a set without images, or preprocessed tensors in some and files or pictures in others.
+
+    Warns
+    -----
+    UserWarning
+        Concepts of the same name with different categories, in one warning.
     """
     if not probes:
         raise DataError("there are no probe sets: give at least one")

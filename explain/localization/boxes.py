@@ -30,6 +30,8 @@ def locate(maps: Saliency, threshold: float = 0.2, *, align: Align | None = None
 
     Parameters
     ----------
+    maps
+        Of any method; positive values speak for the class.
     threshold
         Share of the map's maximum, at least 0 and below 1.
     align
@@ -94,6 +96,11 @@ def _box(plane: NDArray[np.float32], threshold: float) -> opencv.Box | None:
 
 def box_iou(first: Boxes, second: Boxes) -> Tensor:
     """Return the intersection over union ``(n, m)`` of half-open boxes; 0 where both are empty.
+
+    Parameters
+    ----------
+    first, second
+        ``n`` and ``m`` boxes.
 
     Raises
     ------

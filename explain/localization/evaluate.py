@@ -63,6 +63,8 @@ def evaluate_localization(
 
     Parameters
     ----------
+    model
+        A subject, a module, or a model's name (see `explain.load`).
     dataset
         A folder in a known format, a known name, a `LocalizationSet`, or a sequence of (image, class index, boxes):
         pictures with boxes in their own pixels, or preprocessed tensors with boxes in pixels of the tensor.

@@ -62,6 +62,15 @@ def compare_protocols(
 ) -> Flips:
     """Say which images the second protocol judges otherwise than the first, from the same maps, and why.
 
+    Parameters
+    ----------
+    result
+        Of an evaluation that has its maps.
+    first, second
+        Names, or protocols; not only those that were evaluated.
+    method
+        Whose maps; the first method's where None.
+
     Raises
     ------
     InputError

@@ -84,6 +84,11 @@ class Protocol:
 def find_protocol(name: str | Path | Protocol) -> Protocol:
     """Return a protocol by name, or from the TOML file of one's own.
 
+    Parameters
+    ----------
+    name
+        One of `protocol_names`, a file, or a protocol, which comes back as it is.
+
     Raises
     ------
     InputError

@@ -73,7 +73,13 @@ class Components:
 
 
 def threshold_grid(steps: int = 1000) -> Tensor:
-    """Return the thresholds ``i / steps``, float64 ``(steps,)``, rounded as ``numpy.arange(0, 1, 1 / steps)`` is."""
+    """Return the thresholds ``i / steps``, float64 ``(steps,)``, rounded as ``numpy.arange(0, 1, 1 / steps)`` is.
+
+    Parameters
+    ----------
+    steps
+        How many.
+    """
     return torch.from_numpy(np.arange(steps) * (1 / steps))
 
 

@@ -77,6 +77,8 @@ def linear_head(
 
     Parameters
     ----------
+    subject
+        Whose trunk it is.
     images
         A tensor ``(n, c, h, w)``, or paths, PIL images or arrays.
     labels
@@ -85,6 +87,8 @@ def linear_head(
         Class names; at least two classes.
     l2
         Weight of the squared norm of the head, per class.
+    batch_size, workers
+        Images per forward pass; processes that decode images.
 
     Raises
     ------

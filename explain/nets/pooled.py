@@ -95,6 +95,8 @@ def to_pooled(
 
     Parameters
     ----------
+    model
+        A convolutional classifier, such as torchvision's AlexNet.
     pool
         ``"avg"``: global average pooling; ``"max"``: global max pooling.
     classes

@@ -165,6 +165,8 @@ def load(
         A file; for torchvision names also ``"DEFAULT"`` (downloaded by torchvision) or ``"none"`` (random).
     transform, classes, input_size, mean, std
         Replace what the model brings. ``input_size`` is one number or (height, width).
+    device
+        Where the model goes.
 
     Raises
     ------

@@ -217,6 +217,8 @@ def anatomy(
 
     Parameters
     ----------
+    model
+        The classifier, in any mode.
     input_size
         (channels, height, width) of the noise image to trace with, where ``images`` is not given.
     images

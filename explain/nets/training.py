@@ -64,6 +64,8 @@ def fine_tune(
 
     Parameters
     ----------
+    model
+        What is trained, or has a part that is.
     data
         Items ``(inputs, target)``: anything with length and index; another iterable is read into a list. The inputs
         of a batch go to the model as ``model(x)``, a tuple or list as ``model(*x)``, a mapping as ``model(**x)``.
@@ -74,8 +76,12 @@ def fine_tune(
         Without it, every parameter that requires gradients.
     lr, optimizer, schedule
         AdamW's learning rate, or a function from parameters to an optimizer; factor of the rate by the share done.
+    epochs
+        Times that all items are seen.
     precision
         Of the forward pass, by autocast (``"float16"`` scales the loss); weights stay as they are.
+    collate, workers
+        Of the `DataLoader`.
     seed
         All chance follows from it, with any number of ``workers`` (chance inside an item must be torch's).
     checkpoint, seconds

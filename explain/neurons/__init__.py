@@ -13,8 +13,9 @@ _HOMES = {
     "Cells": "explain.neurons.cell_table",
     "Formula": "explain.neurons.formula",
     "NeuronRun": "explain.neurons.results",
-    "UnitExplanation": "explain.neurons.results",
+    "UnitExplanation": "explain.neurons.explanations",
     "beam_search": "explain.neurons.search",
+    "optimal_search": "explain.neurons.optimal",
     "parse": "explain.neurons.formula",
 }
 
@@ -25,6 +26,7 @@ __all__ = [
     "NeuronRun",
     "UnitExplanation",
     "beam_search",
+    "optimal_search",
     "parse",
 ]
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from explain.neurons.cells import CellIndex
     from explain.neurons.explanations import UnitExplanation
     from explain.neurons.formula import Formula, parse
+    from explain.neurons.optimal import optimal_search
     from explain.neurons.results import NeuronRun
     from explain.neurons.search import beam_search
 

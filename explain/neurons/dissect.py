@@ -79,6 +79,8 @@ def dissect(
 
     Parameters
     ----------
+    model
+        A subject, a module, or a model's name (see `explain.load`).
     layer
         A module's name, or ``features:relu``; the last map (`explain.nets.anatomy`) where None.
     probe
@@ -88,6 +90,8 @@ def dissect(
     search
         ``"beam"``; ``"optimal"``, with a proof up to three concepts; ``"auto"``: optimal up to three concepts where
         that takes less than a minute, else beam. Each unit says which found its formula.
+    beam
+        Formulas kept after each round of a search by beam.
     quantile
         A unit is active above the (k+1)-th largest of its n values, ``k = ceil(quantile * n)``.
     quantile_at
@@ -138,6 +142,12 @@ def dissect(
         Memory for maps kept between the passes; see `explain.neurons.collect`.
     cells_cache
         Keep the cells beside the data and use them again; see `explain.neurons.indexing`.
+    seed
+        Of everything random.
+    batch_size, workers, limit, device
+        Images per forward pass; processes that decode images; use the first ``limit``; where all of it runs.
+    world, checkpoint, progress
+        The processes that share the work (`explain.distributed.world`); where to save what is done; whom to tell.
 
     Raises
     ------
@@ -197,6 +207,8 @@ def dissect_layers(
 
     Parameters
     ----------
+    model, probe, device, limit, checkpoint, world, progress
+        As in `dissect`.
     layers
         Names, as in `dissect`; the last map alone where None.
     settings

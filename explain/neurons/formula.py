@@ -303,6 +303,11 @@ def _shown(token: _Token) -> str:
 def parse(text: str) -> Formula:
     """Read a formula such as ``(red OR blue) AND NOT "swimming pool"``.
 
+    Parameters
+    ----------
+    text
+        Names, AND, OR, NOT, parentheses; names with blanks or reserved words in double quotes.
+
     Raises
     ------
     InputError

@@ -176,7 +176,7 @@ def beam_search(
     allowed
         bool ``(U, C)``: concepts that may be leaves of the first round; the published code takes those that occur in
         an image where the unit fires. All where None.
-    backend
+    backend, device
         ``"numba"`` on the processor (with one thread per core), ``"torch"`` on any device, with the same integers.
         ``"auto"``: torch where ``device`` is a graphics card.
     progress

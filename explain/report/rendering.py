@@ -48,6 +48,8 @@ def render(*runs: str | Path, assets: bool | None = None) -> Path:
 
     Parameters
     ----------
+    *runs
+        Run folders of any jobs.
     assets
         Write neuron runs in the folder form: an index, and beside it ``report-assets`` with pages of units and the
         table for formulas; pictures stay in the run folder. Where None, only for runs whose page would be larger than

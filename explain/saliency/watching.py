@@ -100,6 +100,8 @@ def watch(model: nn.Module | Subject, *, output: OutputSpec = None) -> Iterator[
 
     Parameters
     ----------
+    model
+        What the block runs.
     output
         Which part of the network's output holds the logits, where it is not plain; see `explain.nets.outputs.pick`.
 

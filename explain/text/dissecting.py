@@ -114,6 +114,10 @@ def dissect_text(
         Which units; pairs kept per unit; the first so many pairs of the data.
     batch_size
         Pairs held at one time; the bits do not depend on it (`explain.text.reading`).
+    device
+        Where the network runs; where it is now if None.
+    checkpoint, world, progress
+        As in `explain.dissect`.
 
     Raises
     ------

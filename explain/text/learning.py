@@ -86,7 +86,7 @@ def train_nli(
     ----------
     data, test
         Pair sets, or files of them (``FILE`` or ``FILE:column=value``); ``data`` are joined.
-    vectors
+    vectors, tune_vectors
         Word vectors that words begin with (and stay at, without ``tune_vectors``); learned from nothing where None.
     hidden, mlp, bidirectional, dropout
         Size of the network; see `explain.text.nli_net.NetSize`.
@@ -94,6 +94,10 @@ def train_nli(
         Train on the first so many pairs of each file.
     checkpoint, seconds
         A file that is written every so many seconds, and continued from.
+    epochs, batch_size, lr, seed, device
+        Of the training; see `explain.nets.fine_tune`.
+    progress
+        Called as ``progress("steps", done, total)``.
 
     Raises
     ------

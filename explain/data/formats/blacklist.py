@@ -50,6 +50,13 @@ def read_blacklist(path: str | Path, count: int | None = 1762) -> frozenset[int]
 def blacklisted(data: LocalizationSet, numbers: Collection[int]) -> NDArray[np.bool_]:
     """Say of each image of ILSVRC's validation set whether its number is on the list, by its name.
 
+    Parameters
+    ----------
+    data
+        The validation set, or a part of it.
+    numbers
+        Image numbers from 1, as `read_blacklist` returns them.
+
     Raises
     ------
     DataError

@@ -143,7 +143,7 @@ def find_concepts(
         Share of the map's maximum, for boxes.
     rounds
         Of hard-negative mining; see `mine`.
-    layer, subset, test, folds, c, seed, limit
+    model, layer, subset, test, folds, c, seed, limit, batch_size, workers, checkpoint, progress
         See `classify_features`; ``subset`` and ``test`` are of labelled images.
 
     Returns

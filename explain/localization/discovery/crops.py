@@ -115,7 +115,7 @@ def compare_crops(
         are fitted on. ``"auto"``: the network's own if it is right about more than half of the images.
     threshold
         Share of the map's maximum.
-    layer, subset, test, folds, c, seed, limit
+    model, layer, subset, test, folds, c, seed, limit, batch_size, workers, checkpoint, progress
         See `classify_features`.
 
     Raises

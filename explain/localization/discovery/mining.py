@@ -107,6 +107,13 @@ def average_precision(scores: NDArray[np.float64], positive: NDArray[np.bool_]) 
     """Return the average precision of a ranking: the mean over positives of the precision at their score.
 
     Images of equal score are one step of the curve, as no order among them is known. nan without positives.
+
+    Parameters
+    ----------
+    scores
+        float64 ``(n,)``: higher is better.
+    positive
+        bool ``(n,)``.
     """
     return float(_weighted(scores, positive, np.ones((1, len(scores))))[0])
 

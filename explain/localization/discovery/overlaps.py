@@ -64,6 +64,11 @@ def count_overlaps(pairs: Iterable[tuple[NDArray[np.bool_], Labels]], concepts: 
         once; whole-image concepts are not counted.
     concepts
         How many there are.
+
+    Raises
+    ------
+    InputError
+        A region and labels of different sizes.
     """
     inside, area, region, total = [], [], [], []
     for mask, labels in pairs:

@@ -79,6 +79,8 @@ def classify_features(
 
     Parameters
     ----------
+    model
+        A subject, a module, or a model's name (see `explain.load`).
     dataset
         A folder with ``images.csv``, a known name, a `LocalizationSet`, or items (image, class index, boxes).
     layer
@@ -91,6 +93,10 @@ def classify_features(
         Of the SVM; see `fit_svm`.
     limit
         Use the first ``limit`` images only.
+    batch_size, workers
+        Images per forward pass; processes that decode images.
+    checkpoint, progress
+        Where to save what is done; called as ``progress(what, done, total)``.
 
     Raises
     ------

@@ -115,7 +115,7 @@ def scene_objects(
         How many objects to list, and how many images a class needs.
     resolution
         (height, width) at which maps (bilinear) and labels (nearest) are compared, both squashed.
-    layer, folds, c, seed, limit
+    model, layer, folds, c, seed, limit, batch_size, workers, checkpoint, progress
         See `classify_features`.
 
     Raises

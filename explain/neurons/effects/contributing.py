@@ -65,10 +65,11 @@ def contributions(
 
     A contribution to a class is the mean over the images of that class, so that contributions of all units and the
     head's constant add up to the class's mean logit where the head is affine (``residual`` measures it).
-    ``run, data, model, seed, limit, work``: see `explain.neurons.effects`.
 
     Parameters
     ----------
+    run, data, model, seed, limit, work
+        See `explain.neurons.effects`.
     top
         Units listed per class at either end (at most: those that give something, and those that take), and sources per
         unit.

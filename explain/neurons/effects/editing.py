@@ -43,11 +43,15 @@ def steered(
 
     Parameters
     ----------
+    model
+        The network that was explained, or one with the same layer.
     run
         The neuron run that says which layer, and which units' formulas ask for ``concept``.
     images
         One or more preprocessed images ``(b, c, h, w)``, such as those that will be given: how the layer lies is seen
         in a forward pass of the first.
+    concept
+        Edit the units whose formula asks for it, not behind a NOT.
     units
         The units to edit instead.
     factor

@@ -46,10 +46,12 @@ def accuracy(
     """Return the network's accuracy on the images where each unit fires, and its correlation with IoU.
 
     A unit fires on an image where any cell of its map, at the map's own resolution, is above the unit's threshold: the
-    published definition (Mu & Andreas 2020). ``run, data, model, seed, limit, work``: see `explain.neurons.effects`.
+    published definition (Mu & Andreas 2020).
 
     Parameters
     ----------
+    run, data, model, seed, limit, work
+        See `explain.neurons.effects`.
     bins
         Bins of the firing area (cells of the map above the threshold), with about as many pairs of unit and image each.
     least

@@ -65,6 +65,11 @@ class Explained:
 def open_explained(run: Explained | NeuronRun | str | Path) -> Explained:
     """Return what effects need of a neuron run: a result of `explain.dissect`, or its folder.
 
+    Parameters
+    ----------
+    run
+        What a job was given as its ``run``.
+
     Raises
     ------
     RunError

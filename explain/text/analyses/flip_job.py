@@ -105,8 +105,11 @@ def flipped_words(
         See `explain.text.analyses.flips.flips`.
     limit
         Edit at most this many correctly classified pairs, drawn with ``seed``.
-    work
-        Its checkpoint keeps what the model answered, its progress is told the proposals that are done.
+    device, work
+        Where the network runs, where it is now if None; how passes are made: the checkpoint keeps what the model
+        answered, progress is told the proposals that are done.
+    seed
+        Of the pairs that are drawn and of the control words.
 
     Raises
     ------

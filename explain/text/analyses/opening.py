@@ -111,6 +111,11 @@ def weights_of(unit: UnitExplanation) -> tuple[float, ...] | None:
 def open_text(run: ExplainedText | TextRun | str | Path) -> ExplainedText:
     """Return what analyses need of a text run: a result of `explain.text.dissect_text`, or its folder.
 
+    Parameters
+    ----------
+    run
+        What an analysis was given as its ``run``.
+
     Raises
     ------
     RunError

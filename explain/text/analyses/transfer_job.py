@@ -42,6 +42,8 @@ def transfer(
 
     Parameters
     ----------
+    run
+        A result of `explain.text.dissect_text`, or its folder.
     data
         Pairs, or a file of them; see `explain.data.pairs.open_pairs`.
     model
@@ -50,6 +52,8 @@ def transfer(
         A column of the file; ``"category"`` where None and there is one.
     limit
         Use the first so many pairs.
+    device
+        Where the network runs; where it is now if None.
 
     Raises
     ------

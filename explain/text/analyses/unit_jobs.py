@@ -70,6 +70,11 @@ class AccuracyFindings:
 def confusions(run: ExplainedText | TextRun | str | Path) -> Findings[ConfusionFindings]:
     """Return labels against predictions where each unit's formula holds, beside the unit's weights to the classes.
 
+    Parameters
+    ----------
+    run
+        A result of `explain.text.dissect_text`, or its folder.
+
     Raises
     ------
     RunError
@@ -134,6 +139,8 @@ def accuracy(run: ExplainedText | TextRun | str | Path, *, least: int = 1, seed:
 
     Parameters
     ----------
+    run
+        A result of `explain.text.dissect_text`, or its folder.
     least
         Units that fire for fewer pairs are not correlated.
     seed
