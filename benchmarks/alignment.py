@@ -212,15 +212,14 @@ def table(rows: list[dict[str, str]], subset: str = "all") -> str:
     return "\n".join(lines)
 
 
-def write_page(rows: list[dict[str, str]]) -> None:
-    """Put the table between the page's markers."""
-    text = PAGE.read_text(encoding="utf-8")
+def filled(text: str, rows: list[dict[str, str]]) -> str:
+    """Return the page with the tables made anew between its marks."""
     for subset in ("all", "imagenette224"):
         start, end = f"<!-- table {subset} -->", f"<!-- end {subset} -->"
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
         text = f"{before}{start}\n{table(rows, subset)}\n{end}{after}"
-    PAGE.write_text(text, encoding="utf-8")
+    return text
 
 
 def main() -> None:
@@ -258,7 +257,7 @@ def main() -> None:
             writer.writerows(rows)
     if options.out == RESULTS and PAGE.is_file():
         with options.out.open(encoding="utf-8") as file:
-            write_page(list(csv.DictReader(file)))
+            PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), list(csv.DictReader(file))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -259,15 +259,14 @@ def table(rows: Sequence[Row], kind: str) -> str:
     return "\n".join(lines)
 
 
-def update_page(rows: Sequence[Row]) -> None:
-    """Write each job's table between its marks in the page: ``<!-- table: KIND -->`` … ``<!-- end -->``."""
-    text = PAGE.read_text(encoding="utf-8")
+def filled(text: str, rows: Sequence[Row]) -> str:
+    """Return the page with each job's table made anew, between ``<!-- table: KIND -->`` and ``<!-- end -->``."""
     for kind in (*KINDS, ABLATION_COST):
         mark, end = f"<!-- table: {kind} -->", "<!-- end -->"
         if mark in text:
             before, _, rest = text.partition(mark)
             text = f"{before}{mark}\n{table(rows, kind)}\n{end}{rest.partition(end)[2]}"
-    PAGE.write_text(text, encoding="utf-8")
+    return text
 
 
 def main() -> None:
@@ -289,7 +288,7 @@ def main() -> None:
                 kept = [row for row in read_rows() if (row["network"], row["kind"]) != (name, kind)]
                 write_rows([*kept, *measured(name, kind, task)])
     rows = read_rows()
-    update_page(rows)
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
     for kind in dict.fromkeys(row["kind"] for row in rows):
         print(f"\n{kind}\n{table(rows, kind)}")
 

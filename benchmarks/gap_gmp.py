@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gap_gmp_tables import table, write_csv, write_docs
+from gap_gmp_tables import filled, table, write_csv
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -320,7 +320,8 @@ def main() -> None:
             write_csv(o.out, rows)
     print(table(rows))
     if o.docs and Path(o.docs).exists():
-        write_docs(Path(o.docs), rows)
+        page = Path(o.docs)
+        page.write_text(filled(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

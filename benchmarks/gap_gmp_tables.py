@@ -73,14 +73,13 @@ def differences(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def write_docs(path: Path, rows: Rows) -> None:
-    """Put the tables between their markers."""
-    text = path.read_text(encoding="utf-8")
+def filled(text: str, rows: Rows) -> str:
+    """Return the page with the tables made anew between their marks."""
     before, after = text.split(START)[0], text.split(END)[1]
     row = rows[-1]
     about = (
         f"{row['trunk']} trunk, {row['train']} training and {row['test']} test scenes of {row['side']} pixels,"
         f" {row['epochs']} epochs and {row['tune']} more, mean ± standard deviation over"
-        f" {len({r['seed'] for r in rows if 'seed' in r})} seeds, percent."
+        f" {len({r['seed'] for r in rows if r.get('seed', '') != ''})} seeds, percent."
     )
-    path.write_text(f"{before}{START}\n{about}\n\n{table(rows)}\n\n{differences(rows)}\n{END}{after}", encoding="utf-8")
+    return f"{before}{START}\n{about}\n\n{table(rows)}\n\n{differences(rows)}\n{END}{after}"

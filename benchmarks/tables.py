@@ -1,4 +1,7 @@
-"""The tables of docs/results.md, from the files in ``benchmarks/results``: ``python benchmarks/tables.py``."""
+"""The tables of docs/results.md and docs/results/, from the files in ``benchmarks/results``.
+
+``python benchmarks/tables.py`` writes them. Tables of other pages are written by the benchmark that makes their file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "results.md"
+DOCS = HERE.parent / "docs"
+PAGE = DOCS / "results.md"
+PAGES = (PAGE, DOCS / "results" / "index.md", DOCS / "results" / "peers.md")
+TOLD = {
+    "alignment": "[where a map's cells look](../alignment.md)",
+    "effects": "[effects](../effects.md)",
+    "gap_gmp": "[networks with a pooled head](../networks.md)",
+}
+"""Files whose tables stand on another page than docs/results.md."""
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
@@ -84,8 +95,61 @@ def step(row: dict[str, str], wide: bool) -> str:
     return f"| {row['name']} | {time} | | | | | |" if wide else f"| {row['name']} | {time} | {memory} |"
 
 
+def said(rows: Sequence[dict[str, str]], *columns: str) -> str:
+    """Return the different values of some columns, in order; the parts of ``versions`` count one by one."""
+    values = [part for row in rows for column in columns for part in (row.get(column) or "").split(", ") if part]
+    return ", ".join(dict.fromkeys(values)) or "not recorded"
+
+
+def overview() -> str:
+    """Return a table of all files: the page of each, what it was measured on, of which commit and when."""
+    lines = ["| file | tables | rows | device | with | commit | date |", "|---|---|---|---|---|---|---|"]
+    for path in sorted((HERE / "results").glob("*.csv")):
+        rows = rows_of(path.stem)
+        page = TOLD.get(path.stem, "[measured speed](../results.md)")
+        torch = [{"versions": f"torch {row['torch']}"} for row in rows if row.get("torch")]
+        cells = [
+            f"`{path.name}`",
+            page,
+            str(len(rows)),
+            said(rows, "hardware", "device"),
+            said([*rows, *torch], "versions"),
+            said(rows, "commit"),
+            said(rows, "date"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def peers() -> str:
+    """Return what was measured beside other libraries: maps in one table, thresholds and searches in another."""
+    lines = ["| asked | explain | beside | their time, × ours | their memory, × ours |", "|---|---|---|---|---|"]
+    rows = {row["name"].removeprefix("saliency "): row for row in rows_of("saliency")}
+    for ours, theirs in (
+        ("explain cam top5", "torch-cam CAM top5"),
+        ("explain gradcam top5 at layer4", "torch-cam GradCAM top5"),
+        ("explain gradcam top5 at layer4", "pytorch-grad-cam GradCAM top5"),
+        ("explain gradcam top5 at layer4", "captum LayerGradCam top5"),
+    ):
+        own, other = rows[ours], rows[theirs]
+        library, asked = theirs.split(" ", 1)
+        time, memory = (float(other[key]) / float(own[key]) for key in ("ratio", "peak_mb"))
+        lines.append(f"| {asked} | {ours.removeprefix('explain ')} | {library} | {time:.2f} | {memory:.1f} |")
+    lines += ["", "| ours | on | beside | their time, × ours | file |", "|---|---|---|---|---|"]
+    for name in ("localization", "neurons", "text"):
+        for row in rows_of(name):
+            if row["baseline"]:
+                times = f"{1 / float(row['ratio']):,.0f}"
+                lines.append(f"| {row['name']} | {row['case']} | {row['baseline']} | {times} | `{name}.csv` |")
+    return "\n".join(lines)
+
+
 def section(name: str) -> str:
     """Return the tables of one file, one for each case and device, with what they were measured on."""
+    if name == "measured":
+        return overview()
+    if name == "peers":
+        return peers()
     rows = rows_of(name)
     if name == "localization" and rows:
         return sweeps(rows)
@@ -116,5 +180,6 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
-    print(f"written: {PAGE}")
+    for path in PAGES:
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"written: {path}")

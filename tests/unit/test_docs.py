@@ -1,5 +1,6 @@
 """The pages hold what they promise: links, tables of contents, commands, options and names. No Sphinx is needed."""
 
+import doctest
 import fnmatch
 import importlib
 import os
@@ -228,3 +229,21 @@ def test_every_page_of_a_package_has_its_module():
                 there = importlib.import_module(module)
                 named = re.findall(rf"automodule:: {re.escape(module)}\n   :members: (.+)", body)
                 assert not [name for line in named for name in line.split(", ") if not hasattr(there, name)], module
+
+
+def test_tests_that_pages_name_are_there():
+    named = {text for page in READ for text in inline(page) if re.match(r"tests/\S+\.py", text)}
+    assert any("::" in text for text in named)
+    for text in named:
+        path, _, name = text.partition("::")
+        assert (ROOT / path).is_file(), text
+        assert not name or re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.M), text
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "concepts").glob("*.md")), ids=lambda path: path.stem)
+def test_worked_examples_print_what_the_page_says(page):
+    text = "\n\n".join(code(page, "pycon"))
+    example = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    said = []
+    failed = doctest.DocTestRunner(verbose=False).run(example, out=said.append).failed
+    assert not failed, "".join(said)
