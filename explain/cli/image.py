@@ -62,7 +62,9 @@ def image(
     shown = parse_pictures(pictures)
     paths = find_images(images)[:limit]
     check_photos(paths)
-    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
+    subject = opt.open_subject(
+        opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device, seed)
+    )
     console = Console()
     job: dict[str, Any] = {
         "methods": methods,

@@ -91,7 +91,9 @@ def localize(
     with progress_bars() as progress:
         opt.prepare_scenes(data, progress)
     labelled = opened(data, split)
-    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
+    subject = opt.open_subject(
+        opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device, seed)
+    )
     config = {
         "model": subject.describe(),
         "data": labelled.hash,

@@ -82,13 +82,9 @@ def _is_torchvision(model: str) -> bool:
 
 def _random(options: opt.ModelOptions, seed: int) -> Subject:
     """Return the network with random weights: built anew where torchvision builds it, else its modules reset."""
-    import torch
-
     from explain.nets.untrained import untrained
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        subject = opt.open_subject(replace(options, weights="none"))
+    subject = opt.open_subject(replace(options, weights="none", seed=seed))
     if _is_torchvision(options.model):
         return replace(subject, source=f"random (seed {seed})")
     return untrained(subject, seed=seed).subject

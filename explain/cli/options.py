@@ -51,6 +51,8 @@ class ModelOptions:
     mean: str | None = None
     std: str | None = None
     device: str = "auto"
+    seed: int = 0
+    """Draws the weights where they are ``none``."""
 
 
 def recorded(options: ModelOptions) -> dict[str, Any]:
@@ -66,7 +68,16 @@ def recorded(options: ModelOptions) -> dict[str, Any]:
 
 
 def open_subject(options: ModelOptions) -> Subject:
-    """Load the subject that the options describe."""
+    """Load the subject that the options describe; random weights are drawn by the seed."""
+    import torch
+
+    with torch.random.fork_rng(devices=[], enabled=options.weights == "none"):
+        if options.weights == "none":
+            torch.default_generator.manual_seed(options.seed)
+        return _opened(options)
+
+
+def _opened(options: ModelOptions) -> Subject:
     from explain.nets.subject import import_attribute, load
 
     subject = load(

@@ -327,6 +327,9 @@ def _import(place: str) -> Any:
         raise ModelError(f"{place} cannot be imported")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module  # dataclasses look modules up there
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:  # the file may import its neighbours, as `python FILE.py` lets it
+        sys.path.insert(0, beside)
     try:
         specification.loader.exec_module(module)
     except Exception as error:  # the user's own code
