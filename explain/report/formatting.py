@@ -14,8 +14,6 @@ __all__ = ["change", "filters", "fixed", "formula", "integer", "linked", "number
 _WHOLE = r'\b(?:AND|OR|NOT)\b|\bNEIGHBORS\([^\s()"\\]+\)(?=[\s()]|$)'
 _TOKENS = re.compile(rf'"(?:[^"\\]|\\.)*"|{_WHOLE}|[()]|(?:(?!{_WHOLE})[^()"])+|"')
 _BREAKS = re.compile(r">\s*\n\s*<")
-_OPTIONAL = re.compile(r"</(?:td|th|tr|dt|dd)>")
-"""End tags that HTML lets out where the next cell, row or term begins, or the table or list ends."""
 _MISSING = "–"
 
 
@@ -81,10 +79,8 @@ def linked(text: str | None, href: Callable[[str], str | None], instead: str = "
 
 
 def tight(html: str) -> Markup:
-    """Return HTML of the page's own without what costs room and says nothing: end tags that may be left out, and line
-    breaks between tags, each of which would be a node for the browser to keep. What is escaped is not touched.
-    """
-    return Markup(_OPTIONAL.sub("", _BREAKS.sub("><", html)))
+    """Return HTML of the page's own without line breaks between tags: each would be a node for the browser to keep."""
+    return Markup(_BREAKS.sub("><", html))
 
 
 def spoken(value: Any) -> str:

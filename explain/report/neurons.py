@@ -28,11 +28,12 @@ __all__ = ["ASSETS", "PAGE_UNITS", "SPLIT_BYTES", "expected_bytes", "neurons_fol
 PAGE_UNITS = 256
 """Units on a page of the folder form."""
 ASSETS = "report-assets"
-SPLIT_BYTES = 30 * 2**20
-"""A page that is expected to be larger is written as a folder."""
+SPLIT_BYTES = 16 * 2**20
+"""A page that is expected to be larger, without its table for formulas, is written as a folder: some fifteen hundred
+units, beyond which it takes about two seconds until it can be used."""
 _PICTURES = 5 * 2**20
 """Bytes of pictures in a page of one file, before their encoding as text adds a third."""
-_SHOT, _UNIT = 900, 5000
+_SHOT, _UNIT = 400, 5000
 """Bytes that an image with outlines and a unit take in the page, about."""
 _TOP = ("Model", "Layer", "Data", "Date", "Images", "Pairs", "Concepts", "Search", "Length", "Command")
 """What the page says first of how it was made."""

@@ -43,7 +43,7 @@ def _short(path: NDArray[np.int64]) -> str:
 def _area(path: NDArray[np.int64]) -> float:
     """Return the signed area within a closed path."""
     x, y = path[:, 0], path[:, 1]
-    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+    return float(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]) / 2
 
 
 def _steps(path: NDArray[np.int64]) -> str:
