@@ -71,7 +71,7 @@ def run_all(parts: Sequence[Part], folder: Path, kept: Path, given: argparse.Nam
     outcomes, lines = [], []
     for number, part in enumerate(parts):
         print(f"[{number + 1}/{len(parts)}] {part.name}: {part.about}", flush=True)
-        new, old = folder / f"{part.name}.csv", kept / f"{part.name}.csv"
+        new, old = folder / f"{part.script}.csv", kept / f"{part.script}.csv"
         outcome = run_part(part, new, given.full, given.device)
         outcomes.append(outcome)
         lines += told(outcome, new, old)

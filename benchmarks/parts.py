@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Part:
-    """A script beside this file, and the arguments of its calls; all calls of one size write into one CSV."""
+    """A script beside this file, and the arguments of its calls; all of one size write into one CSV of its name."""
 
     name: str
     script: str
