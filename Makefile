@@ -54,7 +54,7 @@ build: .venv/.stamp-demo ## the wheel, into dist/
 	else $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .; fi
 	$(BIN)/python .ci/check_wheel.py dist/*.whl
 
-release-check: build ## what has to hold before a release (ARGS="--skip lowest newest", --list)
+release-check: .venv/.stamp-dev build ## what has to hold before a release (ARGS="--skip lowest newest", --list)
 	$(BIN)/python .ci/release.py $(ARGS)
 
 clean: ## remove caches and built files

@@ -34,7 +34,7 @@ def localization(folder: Path) -> None:
 
 
 def neurons(folder: Path) -> None:
-    """Explain the first units before the last activation, which many saturate, with held-out scores and chance levels."""
+    """Explain the first units before the last activation, which many saturate; held-out scores and chance beside."""
     options = {"length": 3, "units": range(UNITS), "shuffles": 199, "draws": 200}
     run = explain.dissect(explain.load("demo"), layer="_bn1", probe=scenes_folder(SCENES), **options)
     run.save(folder)
