@@ -231,6 +231,12 @@ def test_every_page_of_a_package_has_its_module():
                 assert not [name for line in named for name in line.split(", ") if not hasattr(there, name)], module
 
 
+def test_every_module_has_its_place_in_the_plan():
+    words = set(re.findall(r"\w+", " ".join(inline(DOCS / "architecture.md"))))
+    modules = [path for path in (ROOT / "explain").rglob("*.py") if not path.stem.startswith("_")]
+    assert [path for path in modules if path.stem not in words and path.parent.name != "cli"] == []
+
+
 def test_tests_that_pages_name_are_there():
     named = {text for page in READ for text in inline(page) if re.match(r"tests/\S+\.py", text)}
     assert any("::" in text for text in named)
