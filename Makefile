@@ -1,7 +1,7 @@
 # Needs only make and Python 3.11+. What each target installs goes into .venv; see .ci/setup for its settings.
 .POSIX:
 .NOTPARALLEL:
-.PHONY: help demo live docs test test-slow lint format bench-saliency bench-gap build clean distclean
+.PHONY: help demo live docs test test-slow lint format bench bench-gap build release-check clean distclean
 
 BIN = .venv/bin
 ARGS =
@@ -39,11 +39,11 @@ format: .venv/.stamp-dev ## rewrite the code in the project's style
 
 # pytorch-grad-cam asks for another build of OpenCV, which would overwrite ours: it is installed without what it asks for.
 PEERS = grad-cam ttach tqdm scikit-learn matplotlib
-bench-saliency: .venv/.stamp-dev ## speed and memory of maps beside torch-cam, pytorch-grad-cam, captum
+bench: .venv/.stamp-dev ## all benchmarks, small: a quarter of an hour (ARGS=--full, --only saliency, --keep)
 	$(BIN)/python -c 'import pytorch_grad_cam' 2>/dev/null || \
 	{ if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --no-deps $(PEERS); \
 	else $(BIN)/python -m pip install --quiet --no-deps $(PEERS); fi; }
-	$(BIN)/python benchmarks/saliency.py $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-gap: .venv/.stamp-dev ## the CAM paper's tables: fully connected, -GAP and -GMP networks on the drawn scenes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gap_gmp.py $(ARGS)
@@ -53,6 +53,9 @@ build: .venv/.stamp-demo ## the wheel, into dist/
 	if command -v uv >/dev/null; then uv build --quiet --wheel --out-dir dist; \
 	else $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .; fi
 	$(BIN)/python .ci/check_wheel.py dist/*.whl
+
+release-check: .venv/.stamp-dev build ## what has to hold before a release (ARGS="--skip lowest newest", --list)
+	$(BIN)/python .ci/release.py $(ARGS)
 
 clean: ## remove caches and built files
 	rm -rf dist build docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

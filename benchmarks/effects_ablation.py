@@ -11,7 +11,7 @@ running what follows it, beside a whole forward pass per edit.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from explain.neurons.units import find_layers
 KIND = "ablation cost"
 BATCH = 32
 Row = dict[str, Any]
+Run = Callable[[], object]
 
 
 def run_ablation(task: Any) -> Any:
@@ -87,15 +88,15 @@ def ablate_all(subject: Subject, layer: str, images: list[torch.Tensor], labels:
     unit_effects(outcome, observed, truth, observed.means[:, chosen].mean(0, dtype=np.float64))
 
 
-def cost_rows(subject: Subject, before: str, last: str, data: Any, count: int, pairs: int) -> Iterator[Row]:
-    """Yield the ratios of the last map and of the layer before it."""
+def cost_plans(subject: Subject, before: str, last: str, data: Any, count: int) -> dict[str, tuple[Run, Run]]:
+    """Return what is timed beside which baseline, for the last map and the layer before it."""
     data = data.select(range(min(count, len(data))))
     shown = squashing(subject, data.images, data.name)
     images = [one for _, batch in stream(data.images, shown.transform, batch_size=BATCH) for one in batch]
     bare, labels = replace(shown, transform=None), np.array(data.classes, np.int64)
     total = find_layers(bare, bare.placed(images[0][None]), [last])[0].total
     few, edits = images[:BATCH], 8
-    plans = {
+    return {
         f"all {total} units of {last}, {len(images)} images: time over that of the plain forward pass": (
             partial(ablate_all, bare, last, images, labels, None),
             partial(forward, bare, images),
@@ -105,6 +106,11 @@ def cost_rows(subject: Subject, before: str, last: str, data: Any, count: int, p
             partial(forward, bare, few * edits),
         ),
     }
+
+
+def cost_rows(subject: Subject, before: str, last: str, data: Any, count: int, pairs: int) -> Iterator[Row]:
+    """Yield the ratios of the last map and of the layer before it."""
+    plans = cost_plans(subject, before, last, data, count)
     for name, (case, baseline) in plans.items():
         seconds = paired({name: case}, baseline, lambda _: pairs)[name]
         ratios = seconds[:, 0] / seconds[:, 1]

@@ -8,7 +8,8 @@ is scored both ways, one right after the other, which goes first alternates; the
 threshold and IoU level has to be the same, or nothing is written. Baselines: ``wsolevaluation``: its evaluation as
 published (Choe et al. 2020), written again from its description, with its maximum of the map at each threshold and its
 maximum of all IoUs inside the loop; ``OpenCV one by one``: threshold, contours and boxes, nothing done twice. One
-thread, CPU time. Rows go to ``benchmarks/results/localization.csv``.
+thread, CPU time. One map, cold, warm and steady, is timed in fresh processes (`timing.phases`). Rows go to
+``benchmarks/results/localization.csv``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `python -m`
 
-from timing import HERE, Row, commit, device_name, ratio, today, write_rows
+from timing import HERE, Row, commit, device_name, phases, plain_row, ratio, today, write_rows
 
 from explain.localization.planes import box_curve, sweep_plane
 from explain.localization.protocols import find_protocol
@@ -127,6 +128,13 @@ def swept(plane: np.ndarray, truth: np.ndarray, every: bool) -> np.ndarray:
     return np.array([best >= level for level in LEVELS])
 
 
+ONE_MAP = """
+import numpy as np
+from localization import FAMILIES, made, swept, truth_of
+rng = np.random.default_rng(0)
+plane = made(FAMILIES[0], rng)
+truth = truth_of(plane, rng)
+"""
 RULES = {False: find_protocol("maxboxacc"), True: find_protocol("maxboxacc-v2")}
 Scored = Callable[[np.ndarray, np.ndarray, bool], np.ndarray]
 
@@ -180,6 +188,9 @@ def main() -> None:
                     Row(f"sweep {case}", f"1000 thresholds, {SIDE}x{SIDE}", name, own, other, own / other, low, high,
                         float("nan"), len(planes), device_name(torch.device("cpu")), 1, versions, commit(), today())
                 )  # fmt: skip
+    for name, taken in phases(ONE_MAP, "swept(plane, truth, False)").items():
+        print(f"one map, {name}: {taken:.4f} s", flush=True)
+        rows.append(plain_row(f"one map, {name}", f"1000 thresholds, {SIDE}x{SIDE}", taken, 1, versions))
     write_rows(arguments.out, rows, [row.name for row in rows], device_name(torch.device("cpu")))
     print(f"written: {arguments.out}")
 

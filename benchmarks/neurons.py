@@ -21,11 +21,8 @@ call in the same process). Rows go to ``benchmarks/results/neurons.csv`` as they
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -41,7 +38,7 @@ import synthetic
 from neurons_masks import Size, against_masks
 from neurons_package import against_package
 from neurons_rows import SEED, facts_of, one_time, row_of, spent, told
-from timing import HERE, Row, device_name, write_rows
+from timing import HERE, Row, device_name, phases, write_rows
 
 from explain.neurons.counts import UnitCounts
 from explain.neurons.optimal import optimal_search
@@ -108,8 +105,7 @@ def peak_mb() -> float:
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 1024
 
 
-COMPILED = """
-import json, sys, time
+TINY = """
 import numpy as np
 from explain.neurons.cells import build_index
 from explain.neurons.counts import unit_counts
@@ -118,29 +114,17 @@ from explain.neurons.search import beam_search
 from explain.types import Concept, Labels
 rng = np.random.default_rng(0)
 maps = [np.where(rng.random((3, 16, 16)) < 0.4, rng.integers(0, 9, (3, 16, 16)), -1).astype(np.int32) for _ in range(4)]
-times = []
-for _ in range(2):
-    begun = time.perf_counter()
+def searched():
     index = build_index([Concept(f"c{n}", "object") for n in range(9)], [Labels(one) for one in maps])
     units = unit_counts(rng.integers(0, 2, (3, len(index.cells))))
     beam_search(index.cells, units, length=3, beam=5)
     optimal_search(index.cells, units, length=3)
-    times.append(time.perf_counter() - begun)
-print(json.dumps(times))
 """
 
 
 def compile_times() -> Iterator[Row]:
     """Yield cold, warm and steady seconds of cells, beam and optimal search on a tiny set, in fresh processes."""
-    with tempfile.TemporaryDirectory() as cache:
-        own = {**os.environ, "NUMBA_CACHE_DIR": cache}
-        times = [
-            json.loads(
-                subprocess.run([sys.executable, "-c", COMPILED], env=own, capture_output=True, check=True).stdout
-            )
-            for _ in range(2)
-        ]
-    for name, taken in (("cold", times[0][0]), ("warm", times[1][0]), ("steady", times[1][1])):
+    for name, taken in phases(TINY, "searched()").items():
         told(f"compiled code, {name}: {taken:.3f} s")
         yield row_of(f"compiled code, {name}", "a tiny set", "", one_time(taken), 1)
 
@@ -151,19 +135,20 @@ def main() -> None:
     parser.add_argument("--ratio", action="store_true", help="2000 images beside the mask by mask search")
     parser.add_argument("--only", help="one search: L3B5 or L10B10")
     parser.add_argument("--full", action="store_true", help="the published scale, times and memory")
-    parser.add_argument("--images", type=int, default=FULL[0], help="of --full")
+    parser.add_argument("--images", type=int, help="others than 500, 2000 (--ratio) or 63,305 (--full)")
     parser.add_argument("--units", type=int, default=512, help="of --full")
     parser.add_argument("--peer", type=Path, help="where compositional-explanations was installed to")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.full:
-        found = at_full_scale(arguments.images, FULL[1], arguments.units)
+        found = at_full_scale(arguments.images or FULL[0], FULL[1], arguments.units)
     else:
         if int(os.environ.get("NUMBA_NUM_THREADS", "2")) != 1:
             os.environ["NUMBA_NUM_THREADS"] = "1"
             os.execv(sys.executable, [sys.executable, *sys.argv])  # one core each: numba reads it when it starts
         size = RATIO if arguments.ratio else SMALL
+        size = replace(size, images=arguments.images or size.images)
         if arguments.only:
             found = against_masks(_only(size, arguments.only))
         else:

@@ -2,9 +2,11 @@
 
 Runs are synthetic and saved by the library itself: invented formulas and counts on crops of scikit-image's photos,
 eight images to a unit, 100,000 cells. 512 units fit one file; 2048 are written as a folder of pages. Chromium opens
-each page anew several times; medians are told.
+each page anew several times, in windows of their own. The baseline of every time is fixed work of the same window,
+before and after it: sorting 100,000 numbers. The first window (a browser that has just started) is told, and counts as
+the others do; the first formula asked is cold (the table is read), the second one steady.
 
-Times on a machine that does other things mean little: look at ``load_cpu_ms`` there.
+Times on a machine that does other things mean little: look at the main thread's time of loading there.
 
     python benchmarks/report.py [--units 512 2048] [--times 5] [--out benchmarks/results/report.csv]
 """
@@ -12,18 +14,18 @@ Times on a machine that does other things mean little: look at ``load_cpu_ms`` t
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import statistics
+import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from timing import commit, today
+from timing import HERE, Row, commit, device_name, plain_row, ratio, today, write_rows
 
 from explain.data.sample import sample_photos
 from explain.nets.subject import as_subject
@@ -39,16 +41,22 @@ from explain.neurons.results import NeuronRun
 from explain.report import render
 from explain.types import Concept, Labels, ProbeSet
 
-HERE = Path(__file__).resolve().parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIDE, GRID = 112, 7
 IMAGES, CELLS, CONCEPTS = 1000, 100_000, 200
 CELLS_OF_UNIT = 4000
 TOP, OTHER = 4, 1
 """Images of a unit: of those that fire it most, and of each other kind."""
-COLUMNS = (
-    "units,form,megabytes,files,table_megabytes,render_seconds,load_ms,load_cpu_ms,search_ms,sort_ms,first_ask_ms,ask_ms,times,"
-    "cores,chromium,commit,date"
-).split(",")
+BASELINE = "sorting 100,000 numbers"
+NAMES = {
+    "load": "load",
+    "load_cpu": "load, main thread",
+    "search": "search",
+    "sort": "sort",
+    "first_ask": "ask, cold",
+    "ask": "ask, steady",
+}
+"""What is measured, by its key in MEASURE."""
 
 MEASURE = """async () => {
   const drawn = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
@@ -58,6 +66,15 @@ MEASURE = """async () => {
     await drawn();
     return performance.now() - start;
   };
+  const work = () => {
+    const start = performance.now();
+    let state = 1;
+    const numbers = Float64Array.from({length: 100000}, () => (state = (state * 48271) % 2147483647));
+    Array.from(numbers).sort((one, other) => one - other);
+    return performance.now() - start;
+  };
+  work(); // compiled
+  const before = work();
   const input = document.querySelector("[name=q]");
   const search = await timed(() => { input.value = "thing 7"; input.dispatchEvent(new Event("input")); });
   input.value = ""; input.dispatchEvent(new Event("input")); await drawn();
@@ -73,7 +90,7 @@ MEASURE = """async () => {
   const first = await timed(() => ask('"thing 1" AND NOT "thing 2"'));
   const second = await timed(() => ask('("thing 3" OR "thing 4") AND NOT "thing 5"'));
   const load = performance.getEntriesByType("navigation")[0].loadEventEnd;
-  return {load_ms: load, search_ms: search, sort_ms: sort, first_ask_ms: first, ask_ms: second};
+  return {load, search, sort, first_ask: first, ask: second, work: (before + work()) / 2};
 }"""
 
 
@@ -194,8 +211,8 @@ def made_examples(random: np.random.Generator, units: int) -> Examples:
     )
 
 
-def measured(browser: Any, page: Path, times: int) -> dict[str, float]:
-    """Return the medians over fresh windows."""
+def measured(browser: Any, page: Path, times: int) -> list[dict[str, float]]:
+    """Return milliseconds of NAMES and of the fixed ``work``, one row for each fresh window."""
     found = []
     for _ in range(times):
         context = browser.new_context(viewport={"width": 1280, "height": 860}, offline=True)
@@ -205,9 +222,9 @@ def measured(browser: Any, page: Path, times: int) -> dict[str, float]:
         opened.goto(page.as_uri())
         told = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
         # The main thread's own time: what a busy machine does meanwhile does not count.
-        found.append({"load_cpu_ms": 1000 * told["TaskDuration"], **opened.evaluate(MEASURE)})
+        found.append({"load_cpu": 1000 * told["TaskDuration"], **opened.evaluate(MEASURE)})
         context.close()
-    return {name: statistics.median(row[name] for row in found) for name in found[0]}
+    return found
 
 
 def size_of(page: Path) -> tuple[float, int]:
@@ -228,50 +245,53 @@ def table_size(page: Path) -> float:
     return len(text.partition("</script>")[0]) / 1e6
 
 
-def row_of(browser: Any, units: int, times: int, folder: Path) -> dict[str, Any]:
+def rows_of(browser: Any, units: int, times: int, folder: Path) -> Iterator[Row]:
+    """Yield the rows of one run: making its page, then what a reader waits for."""
     run = folder / str(units)
     made_run(units).save(run)
     start = time.perf_counter()
     page = render(run)
-    seconds = time.perf_counter() - start
+    taken = time.perf_counter() - start
     megabytes, files = size_of(page)
-    found = measured(browser, page, times)
-    return {
-        "units": units,
-        "form": "one file" if files == 1 else "folder",
-        "megabytes": f"{megabytes:.1f}",
-        "files": files,
-        "table_megabytes": f"{table_size(page):.1f}",
-        "render_seconds": f"{seconds:.1f}",
-        **{name: f"{value:.0f}" for name, value in found.items()},
-        "times": times,
-        "cores": os.cpu_count(),
-        "chromium": browser.version,
-        "commit": commit(),
-        "date": today(),
-    }
+    case = f"{units} units, {IMAGES} images, {CELLS} cells"
+    cores, versions = os.cpu_count() or 1, f"Chromium {browser.version}"
+    form = f"{megabytes:.1f} MB in {files} {'file' if files == 1 else 'files'}, table {table_size(page):.1f} MB"
+    print(f"{case}: page made in {taken:.1f} s, {form}", flush=True)
+    yield plain_row(f"{units} units: page made", case, taken, cores, versions)
+    windows = measured(browser, page, times)
+    for key, what in NAMES.items():
+        seconds = np.array([(window[key], window["work"]) for window in windows]) / 1000
+        middle, low, high = ratio(seconds)
+        own, other = (float(value) for value in np.median(seconds, axis=0))
+        print(
+            f"{units} units: {what:17} {1000 * own:7.0f} ms (first window {1000 * seconds[0, 0]:.0f}),"
+            f" {BASELINE} {1000 * other:.0f} ms: ratio {middle:.2f} [{low:.2f}, {high:.2f}]",
+            flush=True,
+        )
+        name, device = f"{units} units: {what}", device_name(torch.device("cpu"))
+        yield Row(name, case, BASELINE, own, other, middle, low, high, float("nan"), times, device, cores, versions,
+                  commit(), today())  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--chromium", default="/usr/bin/chromium", help="its path")
+    parser.add_argument("--chromium", help="its path (default: the first on the path of those looked for)")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "report.csv")
     given = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    rows = []
+    chromium = given.chromium or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        raise SystemExit(f"no browser is installed (looked for {', '.join(BROWSERS)}): --chromium PATH")
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
-        browser = driver.chromium.launch(executable_path=given.chromium, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for units in given.units:
-            rows.append(row_of(browser, units, given.times, Path(folder)))
-            print(rows[-1], flush=True)
+            rows = list(rows_of(browser, units, given.times, Path(folder)))
+            write_rows(given.out, rows, [row.name for row in rows], device_name(torch.device("cpu")))
         browser.close()
-    with given.out.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    print(f"written: {given.out}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What maps cost beside a plain forward pass, with torch-cam, pytorch-grad-cam and captum in the same run.
 
-    make bench-saliency                                     # needs the peers: see the Makefile
+    make bench ARGS="--only saliency --full"                # needs the peers: see the Makefile
     python benchmarks/saliency.py [--pairs 15] [--device cuda] [--batch 16] [--model resnet50]
 
 Each case is paired with a plain ``inference_mode`` forward pass of the same network and batch, interleaved; see
@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,8 @@ LAYERS = {"resnet50": "layer4", "resnet18": "layer4", "mobilenet_v2": "features"
 SLOW = ("pytorch-grad-cam GradCAM top5", "captum LayerGradCam top5", "pytorch-grad-cam GradCAM top1")
 """Several times a forward pass: few pairs tell."""
 SLOW_PAIRS = 3
+FIRST = "explain cam top5"
+"""What a first call costs is told of this one."""
 PACKAGES = {"torch-cam": "torchcam", "pytorch-grad-cam": "grad-cam", "captum": "captum"}
 
 
@@ -146,6 +149,15 @@ def measure_memory(arguments: argparse.Namespace, device: torch.device) -> float
     return peak_of(loop, device)
 
 
+def once(run: Callable[[], object], settle: Callable[[], object]) -> float:
+    """Return the seconds of one call."""
+    settle()
+    begun = time.perf_counter()
+    run()
+    settle()
+    return time.perf_counter() - begun
+
+
 def parsed() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,6 +197,8 @@ def main() -> None:
     def pairs(name: str) -> int:
         return min(SLOW_PAIRS, arguments.pairs) if name in SLOW else arguments.pairs
 
+    first, second = (once(every.get(FIRST, plain), settle) for _ in range(2))
+    print(f"{FIRST}: first call of the process {first:.3f} s, second {second:.3f} s; steady ones follow", flush=True)
     seconds = paired(every, plain, pairs, settle, progress)
     case = f"{arguments.model}, batch {arguments.batch}, 224"
     versions = f"torch {torch.__version__}"

@@ -50,6 +50,9 @@ def sweeps(rows: Sequence[dict[str, str]]) -> str:
     lines.append("|---|---|---|---|---|---|---|")
     for row in rows:
         own, other = 1000 * float(row["seconds"]), 1000 * float(row["baseline_seconds"])
+        if not row["baseline"]:
+            lines.append(f"| {row['name']} | {own:.3g} | | | | | |")
+            continue
         interval = f"{1 / float(row['high']):.1f} … {1 / float(row['low']):.1f}"
         name = row["name"].removeprefix("sweep ")
         lines.append(

@@ -10,7 +10,8 @@ candidate's mask is built anew from its parts. Both run in one process, on one c
 the same concepts, length and beam, and must give the same final beam: formulas, order, scores, repeats; or nothing is
 written. Ours is timed in that form one unit a call (the median of several calls), and as it is by default (without
 duplicates in the beam, all concepts in every round) many units a call. Times are those of the processor, which depend
-less on what else a machine does. Rows go to ``benchmarks/results/text.csv``.
+less on what else a machine does. A tiny search, cold, warm and steady, is timed in fresh processes (`timing.phases`).
+Rows go to ``benchmarks/results/text.csv``.
 """
 
 from __future__ import annotations
@@ -35,14 +36,30 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 from neurons_masks import alike
 from neurons_rows import told
 from oracles import nli
-from text_data import Built, built, columns
-from timing import HERE, Row, commit, device_name, ratio, today, write_rows
+from text_data import PACK, Built, built, columns
+from timing import HERE, Row, commit, device_name, phases, plain_row, ratio, today, write_rows
 
 from explain.neurons._table import make_table
 from explain.neurons.search import SearchResult, beam_search
 
 RESULTS = HERE / "results" / "text.csv"
+NO_PACK = Path("no-pack")
 BATCH, REPEATS = 64, 5
+TINY = """
+import numpy as np
+from explain.neurons.search import beam_search
+from explain.text.features import pair_features
+from text_data import drawn, planted, tables
+features = pair_features(drawn(100), words=20)
+cells, counts = tables(features, planted(features, 2))
+def searched():
+    beam_search(cells, counts, length=3, beam=5)
+"""
+
+
+def versions() -> str:
+    """Return the versions of what computes."""
+    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("numba", "numpy"))
 
 
 def spent(run: Callable[[], Any], repeats: int) -> tuple[float, Any]:
@@ -111,10 +128,9 @@ def row_of(name: str, case: str, baseline: str, seconds: NDArray[np.float64]) ->
     own, other = seconds.mean(0)
     nothing = float("nan")
     low, high = ratio(seconds)[1:] if other else (nothing, nothing)
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("numba", "numpy"))
     return Row(
         name, case, baseline, own, other, own / other if other else nothing, low, high, nothing, len(seconds),
-        device_name(torch.device("cpu")), 1, versions, commit(), today(),
+        device_name(torch.device("cpu")), 1, versions(), commit(), today(),
     )  # fmt: skip
 
 
@@ -123,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, default=3)
     parser.add_argument("--words", type=int, default=2000, help="most frequent words that are concepts, on each side")
+    parser.add_argument("--drawn", action="store_true", help="drawn sentences, though the SNLI pack is there")
     parser.add_argument("--vectors", action="store_true", help="with NEIGHBORS")
     parser.add_argument("--length", type=int, default=5)
     parser.add_argument("--beam", type=int, default=10)
@@ -132,8 +149,11 @@ def main() -> None:
         os.environ["NUMBA_NUM_THREADS"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.argv])  # one core each: numba reads it when it starts
     torch.set_num_threads(1)
-    data = built(arguments.words, arguments.units, arguments.vectors)
+    data = built(arguments.words, arguments.units, arguments.vectors, NO_PACK if arguments.drawn else PACK)
     rows = list(rows_of(data, arguments.length, arguments.beam))
+    for name, taken in phases(TINY, "searched()").items():
+        told(f"compiled code, {name}: {taken:.3f} s")
+        rows.append(plain_row(f"compiled code, {name}", "100 drawn pairs", taken, 1, versions()))
     write_rows(arguments.out, rows, [one.name for one in rows], device_name(torch.device("cpu")))
     told(f"written: {arguments.out}")
 

@@ -9,7 +9,11 @@ the 2.5 and 97.5 % points of its bootstrap.
 from __future__ import annotations
 
 import csv
+import json
+import os
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -139,6 +143,57 @@ def write_rows(path: Path, rows: Sequence[Row], names: Sequence[str], device: st
         writer.writeheader()
         writer.writerows(kept)
         writer.writerows({key: _short(value) for key, value in asdict(row).items()} for row in rows)
+
+
+def merge_rows(kept: Path, new: Path) -> None:
+    """Put the rows of a file into another, in the place of those of the same name, case, baseline and device."""
+    with new.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = ("name", "case", "baseline", "device")
+    measured = {tuple(row[column] for column in columns) for row in rows}
+    before = []
+    if kept.exists():
+        with kept.open(newline="") as file:
+            before = [row for row in csv.DictReader(file) if tuple(row[column] for column in columns) not in measured]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(Row.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*before, *rows])
+
+
+def phases(setup: str, call: str, repeats: int = 9) -> dict[str, float]:
+    """Return the seconds of a call: cold, warm and steady.
+
+    Cold: the first call of a fresh process, with an empty cache of compiled code; warm: of another one, whose cache is
+    filled; steady: the median of the next calls there. ``setup`` is code that is not timed.
+    """
+    code = f"""
+import json, statistics, sys, time
+sys.path[:0] = {[str(HERE), str(HERE.parent / "tests"), str(HERE.parent)]!r}
+{setup}
+times = []
+for _ in range({repeats + 1}):
+    begun = time.perf_counter()
+    {call}
+    times.append(time.perf_counter() - begun)
+print(json.dumps([times[0], statistics.median(times[1:])]))
+"""
+    with tempfile.TemporaryDirectory() as cache:
+        settings = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        command = [sys.executable, "-c", code]
+        done = [subprocess.run(command, env=settings, stdout=subprocess.PIPE, check=True).stdout for _ in range(2)]
+    (cold, _), (warm, steady) = (json.loads(one.splitlines()[-1]) for one in done)
+    return {"cold": cold, "warm": warm, "steady": steady}
+
+
+def plain_row(name: str, case: str, seconds: float, threads: int, versions: str) -> Row:
+    """Return a row of a time on the processor without a baseline."""
+    nothing = float("nan")
+    return Row(
+        name, case, "", seconds, 0.0, nothing, nothing, nothing, nothing, 1, device_name(torch.device("cpu")), threads,
+        versions, commit(), today(),
+    )  # fmt: skip
 
 
 def _short(value: object) -> object:

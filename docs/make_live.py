@@ -20,7 +20,7 @@ from explain.nets import linear_head
 from explain.runs import read_json, write_json
 
 LIVE = Path(__file__).parent / "live"
-SCENES, UNITS = 320, 48
+SCENES, UNITS = 320, 32
 
 
 def localization(folder: Path) -> None:
@@ -34,9 +34,9 @@ def localization(folder: Path) -> None:
 
 
 def neurons(folder: Path) -> None:
-    """Explain the first units of the last map, with held-out scores and chance levels."""
-    subject = explain.load("demo")
-    run = explain.dissect(subject, probe=scenes_folder(SCENES), length=3, units=range(UNITS), shuffles=199, draws=200)
+    """Explain the first units before the last activation, which many saturate; held-out scores and chance beside."""
+    options = {"length": 3, "units": range(UNITS), "shuffles": 199, "draws": 200}
+    run = explain.dissect(explain.load("demo"), layer="_bn1", probe=scenes_folder(SCENES), **options)
     run.save(folder)
 
 

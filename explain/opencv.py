@@ -24,6 +24,7 @@ __all__ = [
     "load",
     "outline_paths",
     "seamless_clone",
+    "simplified",
 ]
 
 Box = tuple[int, int, int, int]
@@ -169,6 +170,16 @@ def outline_paths(mask: NDArray[Any]) -> list[NDArray[np.int64]]:
     # lie at its two edges p and p+1: (half + 1) // 2. Holes are seen from outside, and the same rule holds.
     points = (np.concatenate(found).reshape(-1, 2).astype(np.int64) + 1) // 2
     return _corners(points, np.repeat(np.arange(len(found)), [len(contour) for contour in found]))
+
+
+def simplified(path: NDArray[np.int64], tolerance: float) -> NDArray[np.int64]:
+    """Return fewer corners of a closed path ``(n, 2)``: none that is left out lies farther than ``tolerance`` from it.
+
+    Douglas & Peucker 1973.
+    """
+    cv2 = load()
+    found: NDArray[np.int64] = cv2.approxPolyDP(path.astype(np.int32)[:, None], tolerance, True)[:, 0].astype(np.int64)
+    return found
 
 
 def _corners(points: NDArray[np.int64], path: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -7,7 +7,8 @@ from torch import nn
 
 from explain.data import probe_from_arrays
 from explain.nets.subject import as_subject
-from explain.neurons.collect import Job, collect_units
+from explain.neurons.collect import collect_units
+from explain.neurons.collected import Job
 from explain.neurons.units import find_layers
 
 COUNT = 22

@@ -20,18 +20,51 @@ __all__ = ["check_folder", "list_sets", "prepare_set"]
 
 def check_folder(
     path: Annotated[
-        Path, typer.Argument(metavar="NAME_OR_PATH", help="a data folder of any known format, or a prepared set's name")
+        Path,
+        typer.Argument(
+            metavar="NAME_OR_PATH",
+            help="data folder, table of sentence pairs, or a prepared set's name",
+        ),
     ],
 ) -> None:
-    """Say what is wrong with a data folder, line by line; exit code 2 if anything is."""
+    """Say what is wrong with a data folder or a table of sentence pairs, line by line; exit code 2 if anything is."""
     from explain.data import check
     from explain.data.preparing import need_prepared
 
     place = path if path.exists() else need_prepared(str(path)) or path
+    if place.is_file() and place.name.removesuffix(".gz").endswith((".tsv", ".txt")):
+        print(f"{place}: nothing wrong ({_told_pairs(place)})")
+        return
     problems = check(place)
-    print("\n".join(problems) if problems else f"{place}: nothing wrong")
+    print("\n".join(problems) if problems else f"{place}: nothing wrong ({_told_of(place)})")
     if problems:
         raise typer.Exit(2)
+
+
+def _told_pairs(file: Path) -> str:
+    """Return what a table of sentence pairs holds; the first thing that is wrong in it is an error."""
+    from explain.data import open_text
+
+    pairs = open_text(file)
+    return f"{len(pairs)} sentence pairs, {pairs.skipped} more without a label"
+
+
+def _told_of(folder: Path) -> str:
+    """Return what a folder holds, and what it lacks for localization."""
+    from explain.data import open_data
+    from explain.errors import ExplainError
+    from explain.types import ProbeSet
+
+    try:
+        found = open_data(folder)
+    except ExplainError as error:  # a published set in parts asks which one
+        return f"to open it: {error}"
+    if isinstance(found, ProbeSet):
+        return f"probe set: {len(found)} images, {len(found.concepts)} concepts"
+    classes = len(set(found.classes))
+    without = sum(len(boxes) == 0 for boxes in found.boxes)
+    lacks = f"; {without} have no box, which localization needs" if without and found.masks is None else ""
+    return f"labelled images: {len(found)}, of {classes} classes{lacks}"
 
 
 def list_sets() -> None:

@@ -17,13 +17,29 @@ from explain.cli.progress import progress_bars, wide_console
 from explain.errors import InputError, near
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from explain.distributed import World
+    from explain.findings.result import Findings
     from explain.nets.subject import Subject
+    from explain.runs import RunFolder
 
 __all__ = ["KINDS", "effects"]
 
 KINDS = ("accuracy", "contributions", "ablation", "copypaste", "steer")
-_REPEATED = {"pairs": "pair", "concepts": "concept", "models_too": "model_too", "classes": "class"}
-"""Options that may be repeated, by what functions call all of them."""
+_NETWORK = ("model", "weights", "transform", "class_names", "input_size", "mean", "std")
+_OPTIONS = {
+    "accuracy": ("bins", "least", "draws"),
+    "contributions": ("top", "rank", "draws", "show", "other", "from_layer"),
+    "copypaste": ("pair", "count", "concept", "photos", "cutouts", "sizes", "positions", "region", "blend", "remove",
+                  "model_too", "probe", "draws"),
+    "ablation": ("replace", "units", "top", "concept", "classes", "least", "controls", "match", "probe", "places",
+                 "level", "subset", "trained", "draws"),
+    "steer": ("concept", "units", "replace", "factor", "probe", "present", "controls", "match", "subset", "draws"),
+}  # fmt: skip
+"""Each job's own options; one that is not given is the function's default."""
+_SEVERAL = {"pair": "pairs", "concept": "concepts", "model_too": "models_too"}
+"""Options that may be repeated, by what functions call all of them; steer takes one concept."""
 
 
 def effects(
@@ -109,82 +125,19 @@ def effects(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Accuracy when units fire, contributions to classes, ablation, copy-paste, steering; into RUN_DIR/effects/KIND."""
+    given = dict(locals())  # the options, before anything else has a name here
     if kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}{near(kind, KINDS)}; known: {', '.join(KINDS)}")
     from explain.data import as_localization
     from explain.distributed import world
-    from explain.nets.passes import Work
     from explain.neurons.effects.opening import check_model, open_explained
 
-    own: dict[str, dict[str, Any]] = {  # each job's own options; one that is not given is the function's default
-        "accuracy": {"bins": bins, "least": least, "draws": draws},
-        "contributions": {
-            "top": top,
-            "rank": rank,
-            "draws": draws,
-            "show": show,
-            "other": str(other) if other is not None else None,
-            "from_layer": from_layer,
-        },
-        "copypaste": {
-            "pairs": pair,
-            "count": count,
-            "concepts": concept,
-            "photos": photos,
-            "cutouts": cutouts,
-            "sizes": _sizes(sizes) if sizes is not None else None,
-            "positions": positions,
-            "region": region,
-            "blend": blend,
-            "remove": remove,
-            "models_too": model_too,
-            "probe": probe,
-            "draws": draws,
-        },
-        "ablation": {
-            "replace": replace,
-            "units": _units(units),
-            "top": top,
-            "concepts": concept,
-            "classes": classes,
-            "least": least,
-            "controls": controls,
-            "match": match,
-            "probe": probe,
-            "places": places,
-            "level": level,
-            "subset": subset,
-            "trained": trained,
-            "draws": draws,
-        },
-        "steer": {
-            "concept": _only("--concept", concept, kind),
-            "units": _units(units),
-            "replace": _only("--replace", replace, kind),
-            "factor": factor,
-            "probe": probe,
-            "present": present,
-            "controls": controls,
-            "match": match,
-            "subset": subset,
-            "draws": draws,
-        },
-    }
-    settings: dict[str, Any] = {"limit": limit, "seed": seed, **_own_options(kind, own)}
+    settings: dict[str, Any] = {"limit": limit, "seed": seed, **_own_options(kind, given)}
     explained = open_explained(run)
     with progress_bars() as progress:
         opt.prepare_scenes(data, progress)
     opened = as_localization(data)
-    given: dict[str, Any] = {
-        "model": model,
-        "weights": weights,
-        "transform": transform,
-        "class_names": class_names,
-        "input_size": input_size,
-        "mean": mean,
-        "std": std,
-    }
-    subject = _subject(run, given, device)
+    subject = _subject(run, {name: given[name] for name in _NETWORK}, device)
     check_model(explained, subject)
     config = {"kind": kind, "run": dict(explained.model), "data": opened.hash, "batch_size": batch_size, **settings}
     console = wide_console()
@@ -192,15 +145,8 @@ def effects(
     with world() as processes:
         with shared_folder(out, config, processes, overwrite=overwrite, resume=resume) as folder:
             if not folder.done:
-                with progress_bars(quiet=not processes.first) as progress:
-                    work = Work(batch_size, workers, folder.checkpoint, processes, progress)
-                    job = partial(_job(kind), explained, opened, subject, **settings)
-                    result = job(work=work)
-                if processes.first:
-                    from explain.findings.saving import write_findings
-
-                    write_findings(result, folder.path, config=config)
-                    print_findings(console, result)
+                job = partial(_job(kind), explained, opened, subject, **settings)
+                _carry_out(job, folder, config, processes, (batch_size, workers), console)
             elif processes.first:
                 console.print(f"{out} is complete already")
         if processes.first:
@@ -209,28 +155,51 @@ def effects(
             console.print(f"report: {render(run)}")
 
 
-def _own_options(kind: str, own: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the options of a kind that were given; refuse those of other kinds."""
-    known = own.get(kind, {})
-    taken = {_REPEATED.get(name, name) for name in known}
-    for other, options in own.items():
-        for name, value in options.items():
-            option = _REPEATED.get(name, name)
-            if value is not None and option not in taken:
-                raise InputError(f"--{option.replace('_', '-')} is an option of {other}, not of {kind}: leave it out")
-    return {name: value for name, value in known.items() if value is not None}
+def _carry_out(
+    job: Callable[..., Findings[Any]],
+    folder: RunFolder,
+    config: dict[str, Any],
+    processes: World,
+    loading: tuple[int, int],
+    console: Console,
+) -> None:
+    """Run a job, write what it found, and print it."""
+    from explain.nets.passes import Work
+
+    with progress_bars(quiet=not processes.first) as progress:
+        result = job(work=Work(*loading, folder.checkpoint, processes, progress))
+    if processes.first:
+        from explain.findings.saving import write_findings
+
+        write_findings(result, folder.path, config=config)
+        print_findings(console, result)
 
 
-def _units(text: str | None) -> list[int] | None:
-    found = opt.parse_range(text)
-    return None if found is None else list(found)
+def _own_options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a kind that were given, by what its function calls them; refuse those of other kinds."""
+    for other, options in _OPTIONS.items():
+        for name in options:
+            if given[name] is not None and name not in _OPTIONS[kind]:
+                option = "class" if name == "classes" else name.replace("_", "-")
+                raise InputError(f"--{option} is an option of {other}, not of {kind}: leave it out")
+    found = {name: given[name] for name in _OPTIONS[kind] if given[name] is not None}
+    for name, change in _READ.items():
+        if name in found:
+            found[name] = change(found[name])
+    if kind == "steer":
+        return found | {name: _only(name, found[name]) for name in ("concept", "replace") if name in found}
+    return {_SEVERAL.get(name, name): value for name, value in found.items()}
 
 
-def _only(option: str, values: list[str] | None, kind: str) -> str | None:
+def _units(text: str) -> list[int]:
+    return list(opt.parse_range(text) or ())
+
+
+def _only(name: str, values: list[str]) -> str:
     """Return the one value that a job takes of an option that others take several of."""
-    if values is not None and len(values) > 1 and kind == "steer":
-        raise InputError(f"{option} was given {len(values)} times: steer takes one")
-    return values[0] if values else None
+    if len(values) > 1:
+        raise InputError(f"--{name} was given {len(values)} times: steer takes one")
+    return values[0]
 
 
 def _sizes(text: str) -> list[float]:
@@ -238,6 +207,10 @@ def _sizes(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--sizes {text!r}: give numbers, as 0.4,0.7,1") from None
+
+
+_READ: dict[str, Callable[[Any], Any]] = {"units": _units, "sizes": _sizes, "other": str}
+"""How options become what the functions take."""
 
 
 def _job(kind: str) -> Callable[..., Any]:

@@ -52,7 +52,7 @@ def image(
 ) -> None:
     """Explain pictures: the classes found, where each is seen, and a box."""
     from explain.localization.photo_pictures import draw_pictures
-    from explain.localization.photo_run import faithfulness_means, photo_rows, write_photo_run
+    from explain.localization.photo_run import faithfulness_means, photo_rows, random_note, write_photo_run
     from explain.localization.photos import check_photos, faithfulness_measure, map_photos
     from explain.report import render
     from explain.runs import read_json, run_folder
@@ -62,7 +62,9 @@ def image(
     shown = parse_pictures(pictures)
     paths = find_images(images)[:limit]
     check_photos(paths)
-    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
+    subject = opt.open_subject(
+        opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device, seed)
+    )
     console = Console()
     job: dict[str, Any] = {
         "methods": methods,
@@ -76,7 +78,7 @@ def image(
         with progress_bars() as progress:
             found = map_photos(subject, paths, parse_classes(classes), progress=progress, **job)
         print_tables(console, photo_rows(found, paths), faithfulness_means(found))
-        for warning in found.warnings:
+        for warning in [*random_note(subject.source), *found.warnings]:
             console.print(f"note: {warning}")
         console.print("pictures and a report: add --out DIR")
         return
@@ -155,7 +157,7 @@ def _pictures(source: str, path: Path) -> list[Path]:
         return [path]
     if any(sign in source for sign in "*?["):
         return _matches(source, path)
-    raise DataError(f"image {path} does not exist")
+    raise DataError(f"image {path} does not exist: give files, folders or globs")
 
 
 def _matches(source: str, path: Path) -> list[Path]:

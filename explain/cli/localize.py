@@ -27,14 +27,21 @@ _BLIND = ("centre", "full", "rings")
 
 
 def localize(
-    model: Annotated[str, typer.Argument(help="as for other commands; or a baseline: centre, full, rings")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="torchvision name, module:callable, FILE.py:callable, or demo; or a baseline: centre, full, rings",
+        ),
+    ],
     data: Annotated[str, typer.Option(help="folder in a known format, or a known name")],
     out: opt.Out = Path("runs/localization"),
     protocol: Annotated[
-        list[str] | None, typer.Option(help="name (see --protocols) or file.toml; may be repeated  [default: cam2016]")
+        list[str] | None,
+        typer.Option(help="cam2016, maxboxacc-v2, …, or FILE.toml; repeatable  [default: cam2016]"),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="as in explain image; may be repeated  [default: cam]")
+        list[str] | None, typer.Option(help="cam, gradcam, …, captum:NAME; repeatable  [default: cam]")
     ] = None,
     compare: Annotated[str | None, typer.Option(help="another protocol: say which images flip, and why")] = None,
     layer: Annotated[str | None, typer.Option(help="layer to explain  [default: the last map]")] = None,
@@ -84,7 +91,9 @@ def localize(
     with progress_bars() as progress:
         opt.prepare_scenes(data, progress)
     labelled = opened(data, split)
-    subject = opt.open_subject(opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device))
+    subject = opt.open_subject(
+        opt.ModelOptions(model, weights, transform, class_names, input_size, mean, std, device, seed)
+    )
     config = {
         "model": subject.describe(),
         "data": labelled.hash,

@@ -82,13 +82,9 @@ def _is_torchvision(model: str) -> bool:
 
 def _random(options: opt.ModelOptions, seed: int) -> Subject:
     """Return the network with random weights: built anew where torchvision builds it, else its modules reset."""
-    import torch
-
     from explain.nets.untrained import untrained
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        subject = opt.open_subject(replace(options, weights="none"))
+    subject = opt.open_subject(replace(options, weights="none", seed=seed))
     if _is_torchvision(options.model):
         return replace(subject, source=f"random (seed {seed})")
     return untrained(subject, seed=seed).subject
@@ -119,8 +115,8 @@ def write_runs(
     Runs that an interrupted job has finished are kept. ``finished`` is told each run, in the first process.
     ``merged``: cells, and what the passes of the one network gave, where shards have run them.
     """
+    from explain.neurons._explaining import explain_layers
     from explain.neurons._preparing import open_cells
-    from explain.neurons.dissect import explain_layers
     from explain.neurons.several import layer_row, write_layers
     from explain.runs import make_manifest, write_json
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,14 +17,19 @@ from explain.cli.neuron_tables import RANGE_COLUMNS, check_column, print_run, pr
 from explain.cli.progress import progress_bars, wide_console
 
 if TYPE_CHECKING:
-    from explain.neurons.domains import IouRule
-    from explain.neurons.finding import How
-    from explain.neurons.search import Compat
-    from explain.neurons.settings import QuantileAt
-    from explain.neurons.upsampling import Upsampling
+    from explain.neurons.settings import Settings
     from explain.types import ProbeSet
 
 __all__ = ["neurons"]
+
+_RECORDED = (
+    "length", "beam", "quantile", "quantile_at", "resolution", "upsampling", "min_pixels", "units", "ranges", "search",
+    "penalty", "limit_concepts", "or_not", "compat", "stop_gap", "held_out", "split_column", "shuffles", "draws", "iou",
+    "threshold_iou", "related_at", "untrained", "examples", "limit", "batch_size",
+)  # fmt: skip
+"""Options that a manifest records as they are given."""
+_SEVERAL = {"layer": None, "weights": "DEFAULT", "seed": 0}
+"""Options of which several may be given, and what they are without; one alone is recorded without a list."""
 
 
 def neurons(
@@ -74,6 +80,9 @@ def neurons(
     cells_cache: Annotated[
         bool, typer.Option("--cells-cache/--no-cells-cache", help="keep the cells beside the data for the next job")
     ] = True,
+    examples: Annotated[
+        int, typer.Option(min=0, help="images kept per unit of those that fire it most; half as many of other kinds")
+    ] = 4,
     shard: Annotated[str | None, typer.Option(help="I/N: one part of the images, as its own job; see merge")] = None,
     sort: Annotated[str, typer.Option(help="column of units.csv to sort the table by; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
@@ -97,84 +106,19 @@ def neurons(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Explain every unit of a layer by a logical formula of concepts (network dissection and beyond)."""
+    given = dict(locals())  # the options, before anything else has a name here
     from explain.distributed import world
     from explain.neurons._preparing import prepare
-    from explain.neurons.directions import load_directions
-    from explain.neurons.dissection import Detecting
-    from explain.neurons.evidence.gathering import Asked
-    from explain.neurons.finding import Finder
-    from explain.neurons.settings import Settings
     from explain.neurons.shards import given_data, parse_shard
 
-    options = {
-        "layer": layer[0] if layer and len(layer) == 1 else layer or None,
-        "weights": weights[0] if weights and len(weights) == 1 else weights or "DEFAULT",
-        "seed": seed[0] if seed and len(seed) == 1 else seed or 0,
-        "length": length,
-        "beam": beam,
-        "quantile": quantile,
-        "quantile_at": quantile_at,
-        "resolution": resolution,
-        "upsampling": upsampling,
-        "min_pixels": min_pixels,
-        "units": units,
-        "ranges": ranges,
-        "rotate": rotate or [],
-        "search": search,
-        "penalty": penalty,
-        "limit_concepts": limit_concepts,
-        "or_not": or_not,
-        "compat": compat,
-        "time_per_unit": "inf" if time_per_unit == math.inf else time_per_unit,
-        "stop_gap": stop_gap,
-        "held_out": held_out,
-        "split_column": split_column,
-        "shuffles": shuffles,
-        "draws": draws,
-        "iou": iou,
-        "threshold_iou": threshold_iou,
-        "related_by": str(related_by) if related_by is not None else None,
-        "related_at": related_at,
-        "untrained": untrained,
-        "limit": limit,
-        "batch_size": batch_size,
-    }
-    seeds = seed or [0]
-    settings = Settings(
-        Finder(
-            length,
-            beam,
-            cast("How", search),
-            penalty,
-            limit_concepts,
-            min_pixels,
-            or_not,
-            cast("Compat", compat),
-            time_per_unit,
-            stop_gap,
-        ),
-        Asked(held_out, split_column, shuffles, draws, seeds[0]),
-        quantile,
-        cast("QuantileAt", quantile_at),
-        (resolution, resolution),
-        cast("Upsampling", upsampling),
-        opt.parse_range(units),
-        load_directions(directions) if directions is not None else None,
-        batch_size=batch_size,
-        workers=workers,
-        detecting=Detecting(cast("IouRule", iou), threshold_iou),
-        related_by=related_by,
-        related_at=related_at,
-        cells_cache=cells_cache,
-        ranges=ranges,
-    )
+    settings = _settings(given)
     check_column(sort, (*(["p_untrained"] if untrained else []), *(RANGE_COLUMNS if ranges else ())))
     with progress_bars() as progress:
         for one in data:
             opt.prepare_scenes(one, progress)
     probe = opened(data, concepts or [])
     asked = opt.ModelOptions(model, "DEFAULT", transform, class_names, input_size, mean, std, device)
-    variants = open_variants(asked, weights or ["DEFAULT"], seeds, settings, untrained=untrained)
+    variants = open_variants(asked, weights or ["DEFAULT"], seed or [0], settings, untrained=untrained)
     ready = [
         prepare(one.subject, layer or None, probe, one.settings, rotate=rotate or (), limit=limit) for one in variants
     ]
@@ -183,12 +127,12 @@ def neurons(
         "opened": opt.recorded(asked),
         "data": probe.hash,
         "directions": told(settings.directions),
-        **options,
+        **_options(given),
     }
     console = wide_console()
     if shard is not None:
-        given = given_data(data, concepts or (), limit)
-        write_shard_run(out, ready, parse_shard(shard), given, config, console, overwrite=overwrite, resume=resume)
+        sources = given_data(data, concepts or (), limit)
+        write_shard_run(out, ready, parse_shard(shard), sources, config, console, overwrite=overwrite, resume=resume)
         return
     with world() as processes:
         with shared_folder(out, config, processes, overwrite=overwrite, resume=resume) as folder:
@@ -198,6 +142,59 @@ def neurons(
                 console.print(f"{out} is complete already")
         if processes.first:
             print_tables(console, out, sort, show)
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
+    """Return what is asked of every layer; ``given``: the command's options by name."""
+    from explain.neurons.directions import load_directions
+    from explain.neurons.dissection import Detecting
+    from explain.neurons.evidence.gathering import Asked
+    from explain.neurons.finding import Finder
+    from explain.neurons.settings import Settings
+
+    finder = Finder(
+        length=given["length"],
+        beam=given["beam"],
+        search=given["search"],
+        penalty=given["penalty"],
+        limit=given["limit_concepts"],
+        min_pixels=given["min_pixels"],
+        or_not=given["or_not"],
+        compat=given["compat"],
+        seconds=given["time_per_unit"],
+        gap=given["stop_gap"],
+    )
+    seed = (given["seed"] or [0])[0]
+    return Settings(
+        finder,
+        Asked(given["held_out"], given["split_column"], given["shuffles"], given["draws"], seed),
+        given["quantile"],
+        given["quantile_at"],
+        (given["resolution"], given["resolution"]),
+        given["upsampling"],
+        opt.parse_range(given["units"]),
+        load_directions(given["directions"]) if given["directions"] is not None else None,
+        batch_size=given["batch_size"],
+        workers=given["workers"],
+        detecting=Detecting(given["iou"], given["threshold_iou"]),
+        related_by=given["related_by"],
+        related_at=given["related_at"],
+        examples=given["examples"],
+        cells_cache=given["cells_cache"],
+        ranges=given["ranges"],
+    )
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a manifest records of the options."""
+    several = {name: given[name] or [usual] for name, usual in _SEVERAL.items()}
+    return {
+        **{name: given[name] for name in _RECORDED},
+        **{name: values[0] if len(values) == 1 else values for name, values in several.items()},
+        "rotate": given["rotate"] or [],
+        "time_per_unit": "inf" if given["time_per_unit"] == math.inf else given["time_per_unit"],
+        "related_by": str(given["related_by"]) if given["related_by"] is not None else None,
+    }
 
 
 def opened(data: list[str], concepts: list[str]) -> ProbeSet:

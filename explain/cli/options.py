@@ -21,12 +21,14 @@ __all__ = ["ModelOptions", "auto_device", "open_subject", "parse_range", "prepar
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="torchvision name, module:callable, FILE.py:callable, or demo")
 ]
-Weights = Annotated[str, typer.Option(help="DEFAULT, none, or a file (torchvision names only)")]
+Weights = Annotated[str, typer.Option(help="a file; of torchvision names also DEFAULT (downloaded) or none (random)")]
 Transform = Annotated[str | None, typer.Option(help="module:attribute of a transform: PIL image -> tensor")]
 ClassNames = Annotated[Path | None, typer.Option(help="file of class names: one per line, or a JSON list")]
-InputSize = Annotated[str | None, typer.Option(help="input size: one number, or HEIGHTxWIDTH")]
-Mean = Annotated[str | None, typer.Option(help="mean per channel of RGB / 255, as a,b,c")]
-Std = Annotated[str | None, typer.Option(help="standard deviation per channel, as a,b,c")]
+InputSize = Annotated[str | None, typer.Option(help="one number, or HEIGHTxWIDTH; default: the model's, else 224")]
+Mean = Annotated[
+    str | None, typer.Option(help="of RGB / 255 per channel, as a,b,c; default: the model's, else ImageNet's")
+]
+Std = Annotated[str | None, typer.Option(help="standard deviation per channel, as a,b,c; default: as --mean")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 BatchSize = Annotated[int, typer.Option(min=1, help="images per forward pass")]
 Workers = Annotated[int, typer.Option(min=0, help="processes or threads that decode images")]
@@ -49,6 +51,8 @@ class ModelOptions:
     mean: str | None = None
     std: str | None = None
     device: str = "auto"
+    seed: int = 0
+    """Draws the weights where they are ``none``."""
 
 
 def recorded(options: ModelOptions) -> dict[str, Any]:
@@ -64,7 +68,16 @@ def recorded(options: ModelOptions) -> dict[str, Any]:
 
 
 def open_subject(options: ModelOptions) -> Subject:
-    """Load the subject that the options describe."""
+    """Load the subject that the options describe; random weights are drawn by the seed."""
+    import torch
+
+    with torch.random.fork_rng(devices=[], enabled=options.weights == "none"):
+        if options.weights == "none":
+            torch.default_generator.manual_seed(options.seed)
+        return _opened(options)
+
+
+def _opened(options: ModelOptions) -> Subject:
     from explain.nets.subject import import_attribute, load
 
     subject = load(

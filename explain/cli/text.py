@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,14 +16,21 @@ from explain.cli.neuron_tables import check_column, print_run, print_tables
 from explain.cli.progress import progress_bars, wide_console
 
 if TYPE_CHECKING:
-    from explain.neurons.finding import How
-    from explain.text.reading import Tokens
     from explain.text.results import TextRun
+    from explain.text.settings import TextSettings
 
 __all__ = ["neurons", "train"]
 
 WEIGHTS = ("w_entail", "w_neutral", "w_contra")
 """Columns of ``units.csv`` where the last linear layer reads the units."""
+_OF_TEXT = (
+    "layer", "words", "vectors", "features", "tagger", "tokens", "min_active", "random_weights", "shuffled_labels",
+)  # fmt: skip
+_RECORDED = (
+    "layer", "length", "beam", "quantile", "min_pairs", "search", "penalty", "limit_concepts", "or_not", "stop_gap",
+    "held_out", "split_column", "shuffles", "draws", "untrained", "units", "examples", "seed", "limit",
+)  # fmt: skip
+"""Options that a manifest records as they are given."""
 
 PairModel = Annotated[
     str, typer.Argument(metavar="MODEL", help="FILE.py:callable, module:callable, a folder of `text train`, or hf:NAME")
@@ -82,66 +90,22 @@ def neurons(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Explain every unit of a sentence-pair model by a formula of words, tags and overlap."""
+    given = dict(locals())  # the options, before anything else has a name here
     from explain.distributed import world
-    from explain.neurons.evidence.gathering import Asked
-    from explain.neurons.finding import Finder
     from explain.report import render
     from explain.text.dissecting import explain_text
     from explain.text.preparing import prepare_text
     from explain.text.saving import write_text_run
-    from explain.text.settings import TextSettings, engine_settings
 
-    finder = Finder(
-        length,
-        beam,
-        cast("How", search),
-        penalty,
-        limit_concepts,
-        min_pairs,
-        or_not,
-        None,
-        time_per_unit,
-        stop_gap,
-    )
-    engine = engine_settings(
-        finder,
-        Asked(held_out, split_column, shuffles, draws, seed),
-        quantile=quantile,
-        units=opt.parse_range(units),
-        untrained=untrained,
-        examples=examples,
-        batch_size=batch_size,
-    )
-    settings = TextSettings(
-        engine, layer, words, vectors, features, tagger, cast("Tokens", tokens), min_active, random_weights,
-        shuffled_labels,
-    )  # fmt: skip
+    settings = _settings(given)
     check_column(sort, WEIGHTS if not untrained else (*WEIGHTS, "p_untrained"))
     ready = prepare_text(model, data, settings, device=opt.auto_device(device), limit=limit)
     config = {
         "model": ready.model.subject.describe(),
         "data": ready.pairs.hash,
         **settings.describe(),
-        "layer": layer,
-        "length": length,
-        "beam": beam,
-        "quantile": quantile,
-        "min_pairs": min_pairs,
-        "search": search,
-        "penalty": penalty,
-        "limit_concepts": limit_concepts,
-        "or_not": or_not,
+        **{name: given[name] for name in _RECORDED},
         "time_per_unit": "inf" if time_per_unit == math.inf else time_per_unit,
-        "stop_gap": stop_gap,
-        "held_out": held_out,
-        "split_column": split_column,
-        "shuffles": shuffles,
-        "draws": draws,
-        "untrained": untrained,
-        "units": units,
-        "examples": examples,
-        "seed": seed,
-        "limit": limit,
     }
     console = wide_console()
     with world() as processes:
@@ -157,6 +121,35 @@ def neurons(
                 console.print(f"{out} is complete already")
         if processes.first:
             print_tables(console, out, sort, show)
+
+
+def _settings(given: Mapping[str, Any]) -> TextSettings:
+    """Return what is asked; ``given``: the command's options by name."""
+    from explain.neurons.evidence.gathering import Asked
+    from explain.neurons.finding import Finder
+    from explain.text.settings import TextSettings, engine_settings
+
+    finder = Finder(
+        length=given["length"],
+        beam=given["beam"],
+        search=given["search"],
+        penalty=given["penalty"],
+        limit=given["limit_concepts"],
+        min_pixels=given["min_pairs"],
+        or_not=given["or_not"],
+        seconds=given["time_per_unit"],
+        gap=given["stop_gap"],
+    )
+    engine = engine_settings(
+        finder,
+        Asked(given["held_out"], given["split_column"], given["shuffles"], given["draws"], given["seed"]),
+        quantile=given["quantile"],
+        units=opt.parse_range(given["units"]),
+        untrained=given["untrained"],
+        examples=given["examples"],
+        batch_size=given["batch_size"],
+    )
+    return TextSettings(engine, **{name: given[name] for name in _OF_TEXT})
 
 
 def print_text(console: Console, run: TextRun) -> None:

@@ -18,6 +18,8 @@ __all__ = ["WHOLE_COLUMNS", "Layer", "concept_list", "is_mask_column", "layer_ta
 WHOLE_COLUMNS = ("scene", "texture")
 """Columns of ``index.csv`` whose cell names a concept of the whole image; the category is the column."""
 
+_FORM = '{"layers": {"mask": {"category": "object", "classes": [{"id": 1, "name": "sky"}]}}}'
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -40,6 +42,8 @@ def _is_id(value: object) -> bool:
 def _load(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: it names the ids of the masks, as {_FORM}") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except json.JSONDecodeError as error:
@@ -64,7 +68,7 @@ def _class(entry: Any, column: str, category: str, path: Path) -> tuple[int, Con
 def _layer(column: str, data: Any, ignored: Any, path: Path, report: Report) -> Layer:
     entries = data.get("classes") if isinstance(data, dict) else None
     if not isinstance(entries, list):
-        raise DataError(f"{path}: layer {column!r} has no list 'classes'")
+        raise DataError(f"{path}: layer {column!r} has no list 'classes': write {_FORM}")
     own = data.get("category")
     category = own if isinstance(own, str) and own else "object"
     concepts: dict[int, Concept] = {}

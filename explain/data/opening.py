@@ -31,6 +31,10 @@ KNOWN_NAMES = MADE_NAMES
 """Data that needs no path, and is there on every machine."""
 
 _TABLES: dict[Kind, str] = {"probe": "index.csv", "localization": "images.csv"}
+_HEADS: dict[Kind, str] = {
+    "probe": "a table image,mask with a line per image, and classes.json beside it",
+    "localization": "a table image,class_index with a line per image",
+}
 
 
 def _plain_kinds(root: Path) -> list[Kind]:
@@ -102,7 +106,7 @@ def open_data(path_or_name: str | Path, kind: Kind | None = None) -> ProbeSet | 
     root = _resolve(path_or_name)
     kinds = _kinds(root)
     if kind is not None and kind not in kinds:
-        raise DataError(f"{root} has no {_TABLES[kind]}, which {kind} data needs{_instead(kinds)}")
+        raise DataError(f"{root} has no {_TABLES[kind]}, which {kind} data needs{_instead(kinds)}: {_HEADS[kind]}")
     if not kinds:
         raise DataError(
             f"{root} has neither index.csv (probe set) nor images.csv (labelled images), nor what tells a published"

@@ -12,6 +12,7 @@ from explain.errors import DataError, InputError
 from explain.localization.mapping import Mapped
 from explain.localization.metrics import Score, proportion
 from explain.localization.protocols import Protocol
+from explain.nets.inputs import GIVE_TRANSFORM
 from explain.nets.subject import Subject
 from explain.types import LocalizationSet
 
@@ -99,9 +100,7 @@ def check_frames(subject: Subject, data: LocalizationSet) -> None:
             "images are tensors but boxes are in pixels of the original image: give pictures, or boxes of the input"
         )
     if not tensors and subject.transform is None:
-        raise InputError(
-            f"{data.name} holds pictures and the model has no transform: use explain.load(model, transform=...)"
-        )
+        raise InputError(f"{data.name} holds pictures and the model has no transform: {GIVE_TRANSFORM}")
     if not tensors and subject.preprocess is None:
         raise InputError(
             "the geometry of the subject's transform is unknown, so boxes cannot be mapped to the image:"

@@ -112,35 +112,26 @@ def evaluate_localization(
         subject, data, methods, rules, world, checkpoint or Checkpoint(), batch_size, workers, threads, layer, align
     )
     mapped, scored = job.run(maps, warnings.append, progress)
-    by_protocol: dict[str, dict[str, Records]] = {}
-    for kind in BLIND:
-        by_protocol[kind] = {one.name: _blind(kind, one, subject, data, mapped[one.crop]) for one in rules}
     chosen = _val_records(job, val, progress) if val is not None else {}
     classes, left_out = np.array(data.classes), _left_out(data, rules, blacklist, warnings)
 
     def summary(one: Protocol, records: Records, method: str | None) -> Summary:
-        return summarise(
-            one,
-            records,
-            mapped[one.crop].rank,
-            classes,
-            left_out=left_out if one.blacklist else None,
-            boxes=all(map(len, data.boxes)),
-            val=chosen.get((method, one.name)) if method is not None else None,
-            seed=seed,
-        )
+        val = chosen.get((method, one.name)) if method is not None else None
+        left, boxes = left_out if one.blacklist else None, all(map(len, data.boxes))
+        return summarise(one, records, mapped[one.crop].rank, classes, left_out=left, boxes=boxes, val=val, seed=seed)
 
     summaries = {label: {one.name: summary(one, scored[label][one.name], label) for one in rules} for label in labels}
-    baselines = {
-        kind: {one.name: summary(one, rows[one.name], None).scores for one in rules}
-        for kind, rows in by_protocol.items()
+    baselines: dict[str, dict[str, Mapping[str, Score]]] = {
+        kind: {one.name: summary(one, _blind(kind, one, subject, data, mapped[one.crop]), None).scores for one in rules}
+        for kind in BLIND
     }
     if randomised:
         baselines["random_weights"] = _random_weights(job, seed, left_out, progress)
-    first = mapped[rules[0].crop]
-    accuracy = accuracy_of(first, warnings)
+    accuracy = accuracy_of(mapped[rules[0].crop], warnings)
     scores = {label: {name: one.scores for name, one in rows.items()} for label, rows in summaries.items()}
     warnings += doubts(scores, baselines, data)
+    chosen_on = "the other half of the images" if val is None else str(getattr(val, "name", val))
+    asked = {"align": align, "seed": seed, "threshold_chosen_on": chosen_on}
     return LocalizationResult(
         metrics=scores,
         by_protocol=baselines,
@@ -152,14 +143,7 @@ def evaluate_localization(
         mapped=mapped,
         data=data,
         subject=subject,
-        config={
-            "methods": labels,
-            "protocols": [one.name for one in rules],
-            "layer": layer,
-            "align": align,
-            "seed": seed,
-            "threshold_chosen_on": "the other half of the images" if val is None else str(getattr(val, "name", val)),
-        },
+        config={"methods": labels, "protocols": [one.name for one in rules], "layer": layer, **asked},
     )
 
 

@@ -30,10 +30,16 @@ __all__ = [
     "faithfulness_means",
     "load_maps",
     "photo_rows",
+    "random_note",
     "stored_maps",
     "write_facts",
     "write_photo_run",
 ]
+
+
+def random_note(source: str) -> list[str]:
+    """Return what must be said of a network whose weights came from ``source``: nothing, unless they are random."""
+    return ["the weights are random: neither its classes nor its maps mean anything"] if source == "random" else []
 
 
 def write_photo_run(
@@ -61,7 +67,7 @@ def write_photo_run(
         "manifest": make_manifest("image", config=config, model=model),
         **_method_facts(found.maps[0]),
         "methods": methods,
-        "warnings": found.warnings,
+        "warnings": [*random_note(config["model"]["source"]), *found.warnings],
         "images": photo_rows(found, paths),
     }
     if means := faithfulness_means(found):

@@ -28,6 +28,11 @@ __all__ = [
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+GIVE_TRANSFORM = (
+    "say what it was trained on, by --input-size, --mean and --std or --transform (in Python explain.load(model,"
+    " transform=...); input_size=224 alone takes ImageNet's mean and std)"
+)
+"""What to do where pictures are given and the subject has no transform; for errors."""
 
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 _RESAMPLING = {
@@ -231,8 +236,8 @@ def as_batch(images: Any, transform: Callable[[Image.Image], Tensor] | None) -> 
         raise InputError("a list of tensors was given: stack it into one tensor (b, c, h, w)")
     if transform is None:
         raise InputError(
-            "pictures need a transform, and a bare model has none: use"
-            " explain.load(model, transform=..., classes=[...]), or give a preprocessed tensor (b, c, h, w)"
+            f"pictures need a transform, and a bare model has none: {GIVE_TRANSFORM};"
+            " or give a preprocessed tensor (b, c, h, w)"
         )
     pictures = tuple(read_image(source, upright=True) for source in sources)
     preprocess = recognise(transform)
@@ -276,9 +281,7 @@ class _Decoded:
         if isinstance(source, Tensor):
             return source
         if self.transform is None:
-            raise InputError(
-                "the data holds pictures and the model has no transform: use explain.load(model, transform=...)"
-            )
+            raise InputError(f"the data holds pictures and the model has no transform: {GIVE_TRANSFORM}")
         return apply_transform(self.transform, read_image(source))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from explain.errors import DataError, InputError
+from explain.nets.inputs import GIVE_TRANSFORM
 from explain.nets.subject import Subject
 
 __all__ = ["squashing"]
@@ -29,9 +30,7 @@ def squashing(subject: Subject, images: Sequence[Any], what: str) -> Subject:
     if isinstance(images[0], Tensor):
         return subject
     if subject.transform is None:
-        raise InputError(
-            f"{what} holds pictures and the model has no transform: use explain.load(model, transform=...)"
-        )
+        raise InputError(f"{what} holds pictures and the model has no transform: {GIVE_TRANSFORM}")
     known = subject.preprocess
     if known is None:
         raise InputError(

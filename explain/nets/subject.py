@@ -237,8 +237,11 @@ def _from_torchvision(name: str, weights: str | Path) -> Subject:
 
     names = torchvision_names()
     if name not in names:
+        if Path(name).suffix == ".py":
+            raise ModelError(f"{name} is a file: name the function in it that makes the network, as {name}:callable")
         raise ModelError(
-            f"unknown model {name!r}{near(name, [*names, 'demo'])}; `explain models` lists all, or give module:callable"
+            f"unknown model {name!r}{near(name, [*names, 'demo'])}; `explain models` lists all, or give"
+            " FILE.py:callable or module:callable"
         )
     default = models.get_model_weights(name).DEFAULT
     categories = tuple(default.meta["categories"])
@@ -324,6 +327,9 @@ def _import(place: str) -> Any:
         raise ModelError(f"{place} cannot be imported")
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module  # dataclasses look modules up there
+    beside = str(path.parent.resolve())
+    if beside not in sys.path:  # the file may import its neighbours, as `python FILE.py` lets it
+        sys.path.insert(0, beside)
     try:
         specification.loader.exec_module(module)
     except Exception as error:  # the user's own code

@@ -44,8 +44,15 @@ def load_weights(model: nn.Module, path: Path, name: str = "the model") -> None:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             faults.append(f"{len(keys)} {title}: {', '.join(keys[:3])}{more}")
     if faults:
-        raise ModelError(f"weights {path} do not fit {name}: {'; '.join(faults)}")
+        advice = _advice(bool(shapes and not missing and not unexpected))
+        raise ModelError(f"weights {path} do not fit {name}: {'; '.join(faults)}: {advice}")
     model.load_state_dict(state, strict=False)
+
+
+def _advice(sizes_only: bool) -> str:
+    """Return what to do: the commonest case is a network by name whose last layer was replaced for training."""
+    why = " (its last layer may have other classes than the name's own)" if sizes_only else ""
+    return f"make the network as it was trained{why}, in a function, and give FILE.py:callable"
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -58,10 +65,10 @@ def _read_state(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"weights {path} cannot be read as tensors only, as torch.save and safetensors write them"
-            f" ({type(error).__name__}: {first.split(chr(27))[0].strip()})"
+            f"weights {path} cannot be read as tensors only ({type(error).__name__}): save model.state_dict(), by"
+            " torch.save or safetensors; of a file that holds a whole module, load it in a function and give"
+            " FILE.py:callable"
         ) from None
     except Exception as error:  # safetensors raises its own kind, which is no subclass of the above
         raise ModelError(f"weights {path} cannot be read: {error}") from None

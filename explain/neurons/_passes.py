@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from explain.distributed import World
 from explain.neurons._preparing import Prepared
-from explain.neurons.collect import Collected, Job, Progress, collect_units
+from explain.neurons.collect import collect_units
+from explain.neurons.collected import Collected, Job, Progress
 from explain.runs import Checkpoint
 
 __all__ = ["Passes", "make_jobs", "run_passes"]

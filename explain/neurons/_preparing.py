@@ -19,7 +19,7 @@ from explain.nets.squash import squashing
 from explain.nets.subject import Subject, as_subject
 from explain.nets.trace import trace
 from explain.nets.untrained import untrained
-from explain.neurons.collect import Progress
+from explain.neurons.collected import Progress
 from explain.neurons.directions import rotated
 from explain.neurons.evidence.gathering import held_out_images
 from explain.neurons.indexing import OpenedIndex, open_index

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from explain.errors import RunError
 from explain.neurons._preparing import Prepared
-from explain.neurons.collect import Share
+from explain.neurons.collected import Share
 from explain.neurons.dissection import Detecting
 from explain.neurons.evidence.gathering import Asked
 from explain.neurons.finding import Finder

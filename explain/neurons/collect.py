@@ -14,8 +14,7 @@ is missing when the shards are united (`explain.neurons.shards`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,71 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explain.distributed import ALONE, World
-from explain.errors import ModelError, RunError
+from explain.errors import ModelError
 from explain.nets.pieces import Plan, make_plan, piece_name, remove_pieces
-from explain.nets.subject import Subject
-from explain.neurons._kept import Kept, piece_bytes
-from explain.neurons.firing import Firing, firing_from_pieces, merge_firing
-from explain.neurons.histograms import Histogram
+from explain.neurons._kept import Kept
+from explain.neurons.collected import Arrays, Collected, Job, Part, Share, floor_of, make_part
+from explain.neurons.firing import firing_from_pieces, merge_firing
 from explain.neurons.thresholds import TopValues
 from explain.neurons.units import UnitLayer, stream_maps
-from explain.neurons.upsampling import Axes
 from explain.runs import Checkpoint
-from explain.types import ProbeSet
 
-__all__ = ["Collected", "Job", "Progress", "Share", "collect_share", "collect_units", "refuse_infinite"]
-
-Progress = Callable[[str, int, int], None]
-Arrays = dict[str, NDArray[Any]]
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Job:
-    """What both passes need to know."""
-
-    subject: Subject
-    probe: ProbeSet
-    layers: tuple[UnitLayer, ...]
-    quantile: float
-    batch_size: int = 32
-    workers: int = 0
-    keep_bytes: int = 1 << 29
-    """Memory for maps kept in the first pass, of all layers and in each process; beyond it there is a second pass."""
-    axes: tuple[Axes | None, ...] = ()
-    """One per layer: the quantile is over the values after upsampling with these taps; over the layer's own where None
-    or empty. Takes ``2 q N H W`` floats per unit."""
-    every_map: bool = False
-    """Keep all maps, whatever their values and ``keep_bytes``: for ranges of activation."""
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    progress: Progress = _silent
-    """Told ``"units"`` (first pass) or ``"firing"`` (second), and how many of this process's images are done."""
-    images: range | None = None
-    """The images to run through the network, cut at whole batches; all where None."""
-
-
-@dataclass(frozen=True, eq=False)
-class Collected:
-    """One layer's thresholds, and the maps that exceed them."""
-
-    layer: UnitLayer
-    thresholds: NDArray[np.float32]
-    """``(u,)``: active is what lies strictly above."""
-    peaks: NDArray[np.float32]
-    """``(u,)``: each unit's largest value; infinite where the network overflows."""
-    k: int
-    """At most so many of a unit's values lie above its threshold."""
-    firing: Firing
-    """``unit`` counts the units of ``layer.units`` from 0."""
-    passes: int
-    """How often the images went through the network for it."""
-    upper: NDArray[np.float32] | None = None
-    """``(u,)``: active is what lies at or below this, too; see `explain.neurons.ranges.in_ranges`."""
-    histogram: NDArray[np.int64] | None = None
-    """Of all values, a row per unit of the layer; see `explain.neurons.histograms`."""
+__all__ = ["collect_share", "collect_units", "refuse_infinite"]
 
 
 def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
@@ -109,7 +53,7 @@ def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
     tops = [_united([part.top for part in parts], number, world) for number in range(len(parts))]
     limits = [top.threshold().cpu() for top in tops]
     found: list[list[Any]] = [
-        part.kept.above(_floor(limit) if job.every_map else limit) for part, limit in zip(parts, limits, strict=True)
+        part.kept.above(floor_of(limit) if job.every_map else limit) for part, limit in zip(parts, limits, strict=True)
     ]
     if lost:
         for number, pieces in _second_pass(job, world, lost, limits).items():
@@ -128,66 +72,9 @@ def collect_units(job: Job, world: World = ALONE) -> tuple[Collected, ...]:
 # --- the first pass -------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Part:
-    """What this process knows of one layer in the first pass."""
-
-    layer: UnitLayer
-    axes: Axes | None
-    top: TopValues
-    histogram: Histogram
-    kept: Kept
-    every_map: bool
-
-    def add(self, indices: range, maps: Tensor) -> None:
-        self.histogram.update(maps)
-        self.top.update(maps) if self.axes is None else self.top.update_upsampled(maps, self.axes)
-        bound = self.top.bound()
-        self.kept.add(indices.start, maps, _floor(bound) if self.every_map else bound)
-
-    def state(self) -> Arrays:
-        state = {**self.found(), "gave_up": np.array(self.kept.pieces is None)}
-        if self.kept.spilled:
-            state["spilled"] = np.array(self.kept.spilled)
-        if self.kept.pieces:
-            unit, image, maps = (torch.cat(part).numpy() for part in zip(*self.kept.pieces, strict=True))
-            state |= {"unit": unit, "image": image, "maps": maps}
-        return state
-
-    def found(self) -> Arrays:
-        """Return what was found of the values, besides the maps."""
-        return {**self.top.state(), "histogram": self.histogram.counts()}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Add what another process, or an earlier one, saved."""
-        if "histogram" not in state:
-            raise RunError("the interrupted job is of an older version: pass --overwrite to start again")
-        self.top.restore(state)
-        self.histogram.add(state["histogram"])
-        self.kept.spilled += state["spilled"].tolist() if "spilled" in state else []
-        if bool(state["gave_up"]):
-            self.kept.pieces = None
-        elif "unit" in state and self.kept.pieces is not None:
-            self.kept.pieces.append(tuple(torch.from_numpy(state[name]) for name in ("unit", "image", "maps")))  # type: ignore[arg-type]  # three
-            self.kept.size += piece_bytes(self.kept.pieces[-1])
-
-
-def _make_part(job: Job, number: int) -> _Part:
-    layer = job.layers[number]
-    axes = job.axes[number] if job.axes else None
-    size = layer.grid if axes is None else (len(axes[0]), len(axes[1]))
-    top = TopValues(len(layer.units), job.quantile, len(job.probe) * size[0] * size[1], job.subject.device)
-    return _Part(layer, axes, top, Histogram(len(layer.units), job.subject.device), Kept(), job.every_map)
-
-
-def _floor(limits: Tensor) -> Tensor:
-    """Return limits that every map exceeds."""
-    return torch.full_like(limits, -torch.inf)
-
-
-def _first_pass(job: Job, world: World, *, complete: bool = False) -> list[_Part]:
+def _first_pass(job: Job, world: World, *, complete: bool = False) -> list[Part]:
     """Collect top values and maps; ``complete``: beyond ``keep_bytes`` maps go to disk, and no layer is given up."""
-    parts = [_make_part(job, number) for number in range(len(job.layers))]
+    parts = [make_part(job, number) for number in range(len(job.layers))]
     plan = make_plan(job.checkpoint, "thresholds", job.images or range(len(job.probe)), job.batch_size, world)
     for key in plan.pieces:
         for number, state in enumerate(_by_layer(job.checkpoint.load(key) or {}, len(parts))):
@@ -222,7 +109,7 @@ def _first_pass(job: Job, world: World, *, complete: bool = False) -> list[_Part
     return parts
 
 
-def _fit(parts: Sequence[_Part], budget: int, disk: Checkpoint | None) -> bool:
+def _fit(parts: Sequence[Part], budget: int, disk: Checkpoint | None) -> bool:
     """Prune what is kept to the budget; where that does not help much, move it to ``disk``, and tell so.
 
     Without a disk the layer with the most is given up.
@@ -254,16 +141,6 @@ def _united(tops: Sequence[TopValues], number: int, world: World) -> TopValues:
 
 
 # --- shards ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """What one shard of the images gives for a layer."""
-
-    top: Arrays
-    """Of `TopValues.state`, towards the rank k of the whole probe set; and ``histogram``, the counts of all values."""
-    pieces: Iterator[tuple[NDArray[Any], ...]]
-    """``(unit, image, maps)``: all maps above the shard's own bound; can be gone through once."""
 
 
 def collect_share(job: Job) -> tuple[Share, ...]:

@@ -6,37 +6,27 @@ formulas of several concepts. IoU is over all counted pixels of the probe set; p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from explain.distributed import ALONE, World
 from explain.nets.subject import Subject
-from explain.neurons._explaining import explanation, search_rival, search_units
-from explain.neurons._passes import Passes, run_passes
-from explain.neurons._preparing import Prepared, open_cells, prepare
-from explain.neurons.cells import CellIndex
-from explain.neurons.collect import Collected, Progress, refuse_infinite
-from explain.neurons.counts import stack_counts
+from explain.neurons._explaining import explain_layers
+from explain.neurons._preparing import open_cells, prepare
+from explain.neurons.collected import Progress
 from explain.neurons.dissection import INTERPRETABLE, Detecting
 from explain.neurons.domains import IouRule
-from explain.neurons.evidence.gathering import Asked, with_q_values, with_untrained
-from explain.neurons.evidence.parts import Measured, image_pixels
-from explain.neurons.examples import top_examples
-from explain.neurons.explanations import Units, as_ranges, labelled
-from explain.neurons.finding import Finder, How, chosen_search
-from explain.neurons.indexing import OpenedIndex
-from explain.neurons.ranges import in_ranges
+from explain.neurons.evidence.gathering import Asked
+from explain.neurons.finding import Finder, How
 from explain.neurons.results import NeuronRun
 from explain.neurons.search import Compat
 from explain.neurons.settings import QuantileAt, Settings
 from explain.neurons.units import Directions
-from explain.neurons.upsampling import Axes, Upsampling
+from explain.neurons.upsampling import Upsampling
 from explain.runs import Checkpoint
 
 __all__ = ["dissect", "dissect_layers", "explain_layers"]
@@ -241,108 +231,3 @@ def dissect_layers(
     tell = progress or (lambda stage, done, total: None)
     cells = open_cells(prepared, world, tell)
     return tuple(explain_layers(prepared, cells, checkpoint=checkpoint or Checkpoint(), world=world, progress=tell))
-
-
-def explain_layers(
-    prepared: Prepared,
-    cells: OpenedIndex,
-    *,
-    checkpoint: Checkpoint,
-    world: World,
-    progress: Progress,
-    passes: Passes | None = None,
-) -> Iterator[NeuronRun]:
-    """Run the passes over all layers, then yield the runs one by one; no passes where ``passes`` has what they give."""
-    found = passes or run_passes(prepared, checkpoint, world, progress)
-    for one in (*found.collected, *found.rivals):
-        if one is not None:
-            refuse_infinite(one)
-    for place, (one, rival) in enumerate(zip(found.collected, found.rivals, strict=True)):
-        part = checkpoint.part(f"layer{place}")
-        if (ranges := prepared.settings.ranges) is not None:
-            one = in_ranges(one, ranges)
-            rival = None if rival is None else in_ranges(rival, ranges)
-        yield _explain_layer(prepared, place, cells, one, rival, part, world, progress)
-
-
-def _measured(collected: Collected, index: CellIndex, axes: Axes, world: World) -> tuple[Measured, range]:
-    """Return this process's share of a layer's rows (units, or ranges of units), and which they are."""
-    own = world.share(len(collected.thresholds), 1)
-    whole = Measured(index, collected.firing, collected.thresholds, image_pixels(index), axes, upper=collected.upper)
-    return whole if len(own) == whole.units else whole.select(own), own
-
-
-def _explain_layer(
-    prepared: Prepared,
-    place: int,
-    cells: OpenedIndex,
-    collected: Collected,
-    rival: Collected | None,
-    checkpoint: Checkpoint,
-    world: World,
-    tell: Progress,
-) -> NeuronRun:
-    settings, layer, axes = prepared.settings, prepared.layers[place], prepared.axes[place]
-    index = cells.index
-    # By all units of the layer, so that runs over some of them choose alike.
-    each = settings.ranges or 1  # rows per unit
-    search = chosen_search(settings.finder, len(index.cells.concepts), layer.total * each)
-    finder = replace(settings.finder, search=search)
-    measured, own = _measured(collected, index, axes, world)
-    # A row's number, for its seeds, must not depend on what other units there are.
-    numbers = (layer.units[:, None] * each + np.arange(each)).ravel()[own.start : own.stop]
-    parts = world.gather(search_units(measured, finder, prepared, numbers, checkpoint, world, tell))
-    found = [row for part in parts for row in part.found]
-    evidence = with_q_values([row for part in parts for row in part.evidence])
-    if rival is not None:
-        null = world.gather(search_rival(_measured(rival, index, axes, world)[0], finder, prepared, tell))
-        evidence = with_untrained(evidence, [row.iou for row in found], [iou for part in null for iou in part], each)
-    categories = {concept.name: concept.category for concept in index.cells.concepts}
-    explained = tuple(
-        labelled(
-            explanation(unit, result, threshold, limit, categories, row, prepared.related), table, settings.detecting
-        )
-        for unit, result, threshold, limit, row, table in zip(
-            np.repeat(layer.units, each).tolist(),
-            found,
-            collected.thresholds.tolist(),
-            (row for part in parts for row in part.ceilings),
-            evidence,
-            (row for part in parts for row in part.tables),
-            strict=True,
-        )
-    )
-    return NeuronRun(
-        units=Units(explained if collected.upper is None else as_ranges(explained, collected.upper, each)),
-        subject=prepared.subject,
-        probe=prepared.probe,
-        layer=layer.layer,
-        grid=layer.grid,
-        resolution=settings.resolution,
-        quantile=settings.quantile,
-        quantile_at=settings.quantile_at,
-        ranges=settings.ranges,
-        upsampling=settings.upsampling,
-        axes=axes,
-        directions=prepared.layers[place].directions,
-        untrained=prepared.rival_facts,
-        k=collected.k,
-        length=finder.length,
-        beam=finder.beam,
-        search=finder.search,
-        min_pixels=finder.min_pixels,
-        finder=finder,
-        asked=settings.asked,
-        detecting=settings.detecting,
-        related=prepared.related,
-        passes=collected.passes,
-        before=prepared.before,
-        index=index,
-        cells_file=cells.file,
-        cells_reused=cells.reused,
-        counts=stack_counts([part.counts for part in parts]),
-        examples=replace(
-            top_examples(collected, settings.examples), others=tuple(row for part in parts for row in part.others)
-        ),
-        histograms=None if collected.histogram is None else np.repeat(collected.histogram, each, axis=0),
-    )

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from explain.neurons.collect import Collected
+from explain.neurons.collected import Collected
 from explain.neurons.evidence.parts import Measured
 from explain.neurons.evidence.resampling import image_counts
 from explain.neurons.formula import Formula, minor_negation

@@ -204,7 +204,14 @@ def check_names(formula: Formula, known: Iterable[str]) -> None:
     names = set(known)
     for name in leaves(formula):
         if name not in names:
-            raise InputError(f"unknown concept {name!r} in formula {_text(formula)}{near(name, sorted(names))}")
+            close = near(name, sorted(names))
+            raise InputError(f"unknown concept {name!r} in formula {_text(formula)}{close or _some(sorted(names))}")
+
+
+def _some(names: list[str]) -> str:
+    """Return a few of the names that there are, where none is near."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"; known: {', '.join(names[:5])}{more}" if names else ""
 
 
 def _text(formula: Formula, around: int = _OR) -> str:

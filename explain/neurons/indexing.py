@@ -25,7 +25,7 @@ from explain.distributed import ALONE, World
 from explain.errors import InputError
 from explain.neurons.cell_table import Cells
 from explain.neurons.cells import CellBuilder, CellIndex, merge_indexes
-from explain.neurons.collect import Progress
+from explain.neurons.collected import Progress
 from explain.types import Concept, ProbeSet
 
 __all__ = ["KEPT", "OpenedIndex", "build_share", "cells_key", "index_arrays", "index_of", "open_index"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -21,7 +21,7 @@ from explain.neurons.evidence.gathering import with_q_values
 from explain.neurons.example_rows import lists_of
 from explain.neurons.explanations import UnitExplanation, Units
 from explain.neurons.histograms import save_histograms
-from explain.neurons.results import summary_of, warnings_of
+from explain.neurons.results import reach_warning, summary_of, warnings_of
 from explain.neurons.saving import unit_arrays, unit_of_row, unit_row
 from explain.neurons.tables import write_concepts, write_tables
 from explain.runs import read_arrays, read_json, run_folder, write_json
@@ -83,7 +83,7 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, overwrite: boo
             "passes": max(part.run["passes"] for part in parts),
             "units": [unit_row(unit, shown) for unit, shown in zip(units, rows, strict=True)],
             "summary": summary,
-            "warnings": list(warnings_of(units, settings["quantile"], settings.get("before"))),
+            "warnings": _warnings(units, parts[0].run, detecting),
             **domain,
         }
         write_json(folder.path / "run.json", run)
@@ -91,6 +91,16 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, overwrite: boo
         write_tables(units, summary["histogram"], folder.path)
         write_concepts(run["concepts"], folder.path)
     return Path(out)
+
+
+def _warnings(units: Units, run: Mapping[str, Any], detecting: Detecting) -> list[str]:
+    """Return what `NeuronRun.warnings` says of all units together."""
+    settings = run["settings"]
+    found = warnings_of(units, settings["quantile"], settings.get("before"))
+    if settings["quantile"] is None or run.get("domain") == "text":
+        return list(found)
+    pixels = [concept["pixels"] for concept in run["concepts"]]
+    return [*found, *reach_warning(units, pixels, run["pixels"], detecting)]
 
 
 def _opened(folder: Path) -> _Part:

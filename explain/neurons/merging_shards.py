@@ -14,13 +14,13 @@ from explain.data import as_probe, united, with_pixel_concepts
 from explain.distributed import ALONE
 from explain.errors import RunError
 from explain.nets.recorded import recorded_subject
+from explain.neurons._explaining import explain_layers
 from explain.neurons._kept import exceeding
 from explain.neurons._passes import Passes
 from explain.neurons._preparing import Prepared
 from explain.neurons._shard_files import axes_of, directions_of, layer_of, read_share, related_of, settings_of
 from explain.neurons.cells import CellIndex, merge_indexes
-from explain.neurons.collect import Collected, Progress, Share
-from explain.neurons.dissect import explain_layers
+from explain.neurons.collected import Collected, Progress, Share
 from explain.neurons.evidence.gathering import held_out_images
 from explain.neurons.firing import firing_from_pieces
 from explain.neurons.indexing import ARRAYS, OpenedIndex, index_of

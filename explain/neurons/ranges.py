@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explain.errors import InputError, ModelError
-from explain.neurons.collect import Collected
+from explain.neurons.collected import Collected
 from explain.neurons.firing import Firing
 from explain.neurons.units import UnitLayer
 
@@ -119,7 +119,7 @@ def in_ranges(collected: Collected, k: int) -> Collected:
     Parameters
     ----------
     collected
-        With every map (`explain.neurons.collect.Job.every_map`).
+        With every map (`explain.neurons.collected.Job.every_map`).
 
     Raises
     ------

@@ -31,6 +31,7 @@ __all__ = [
     "NOUNS",
     "Domain",
     "NeuronRun",
+    "reach_warning",
     "summary_of",
     "warnings_of",
 ]
@@ -116,8 +117,12 @@ class NeuronRun:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader must know: units that saturate, and so have nothing above their threshold."""
-        return warnings_of(self.units, self.quantile, self.before)
+        """What a reader must know: units with nothing above their threshold, concepts that no unit can reach."""
+        found = warnings_of(self.units, self.quantile, self.before)
+        if self.index is None or self.quantile is None or self.domain != "vision":
+            return found
+        cells = self.index.cells
+        return (*found, *reach_warning(self.units, cells.concept_pixels.tolist(), cells.total, self.detecting))
 
     def table(self, count: int | None = 20) -> str:
         """Return units by falling IoU as text; ``count=None``: all."""
@@ -172,7 +177,7 @@ def summary_of(units: Units, detecting: Detecting | None = None, categories: Seq
         "mean_iou": float(np.mean([unit.iou for unit in units])),
         "mean_score": float(np.mean([unit.score for unit in units])),
         "kinds": shares(unit.kind for unit in units),
-        "certified": sum(unit.certified for unit in units),
+        "certified": sum(unit.certified for unit in units if unit.formula is not None),
         "stopped": sum(bool(unit.stopped) for unit in units),
         **_beam_summary(units),
         **_evidence_summary(units),
@@ -202,6 +207,35 @@ def _evidence_summary(units: Units) -> dict[str, Any]:
     if untrained:
         found["share_above_untrained"] = sum(value <= ALPHA for value in untrained) / len(untrained)
     return found
+
+
+def reach_warning(
+    units: Units, pixels: Sequence[int], total: int, detecting: Detecting | None = None
+) -> tuple[str, ...]:
+    """Say where units are active on so few pixels that most concepts are out of reach: IoU <= active / pixels.
+
+    Parameters
+    ----------
+    pixels
+        Of each concept on the probe set.
+    total
+        All pixels.
+    detecting
+        When a unit detects a concept; IoU above .04 where None.
+    """
+    active = sorted(unit.active for unit in units if unit.active)
+    there = [count for count in pixels if count]
+    if not active or not there or any(unit.range is not None for unit in units):
+        return ()
+    least, middle = (detecting or Detecting()).threshold, active[len(active) // 2]
+    beyond = [count for count in there if middle < least * count]
+    if 2 * len(beyond) <= len(there):
+        return ()
+    return (
+        f"{len(beyond)} of {len(there)} concepts cover {100 * min(beyond) / total:.2g} % of the pixels or more: a unit,"
+        f" active on {100 * middle / total:.2g} %, cannot reach an IoU of {least:g} with them; give a larger"
+        " --quantile, or finer concepts",
+    )
 
 
 def warnings_of(units: Units, quantile: float | None, before: str | None) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import inf, isinf
 from pathlib import Path
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from explain.errors import RunError
 from explain.nets.inputs import read_image
 from explain.neurons.cell_table import Cells, save_cells
+from explain.neurons.counts import UnitCounts
 from explain.neurons.dissection import CategoryBest
 from explain.neurons.evidence.gathering import Evidence
-from explain.neurons.example_rows import example_arrays, example_rows, shown_of_units
+from explain.neurons.example_rows import ExampleRow, example_arrays, example_rows, shown_of_units
 from explain.neurons.explanations import UnitExplanation, Units
 from explain.neurons.histograms import save_histograms
 from explain.neurons.results import NeuronRun
@@ -85,36 +86,9 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
     (folder / "arrays").mkdir(exist_ok=True)
     (folder / "images").mkdir(exist_ok=True)
     settings, summary = neuron_config(run), run.summary()
-    manifest = make_manifest(
-        "neurons",
-        config=config or settings,
-        model={**run.subject.describe(), "layer": run.layer},
-        data={
-            "name": run.probe.name,
-            "path": str(run.probe.root) if run.probe.root else None,
-            "hash": run.probe.hash,
-        },
-    )
-    if run.domain != "vision":
-        manifest["domain"] = run.domain
-    # Not in run.json's other keys: two runs of the same result may differ in it.
-    manifest["cells"] = {"reused": run.cells_reused, "file": str(run.cells_file) if run.cells_file else None}
-    save_cells(run.index.cells, folder / "arrays" / "cells.npz")
-    np.savez_compressed(
-        folder / "arrays" / "units.npz",
-        **unit_arrays(run.units),  # type: ignore[arg-type]  # numpy's stub takes allow_pickle by the same way
-        active=run.counts.active,
-        indptr=run.counts.indptr,
-        cells=run.counts.cells,
-        counts=run.counts.counts,
-    )
+    manifest = _manifest(run, config or settings)
     rows = list(example_rows(run))
-    np.savez_compressed(
-        folder / "arrays" / "examples.npz",
-        **example_arrays(rows, run.resolution),  # type: ignore[arg-type]  # as above
-    )
-    if run.histograms is not None:
-        save_histograms(run.histograms, folder / "arrays" / "histograms.npz")
+    _write_arrays(run.index.cells, run.counts, run, rows, folder / "arrays")
     shown = {row.image for row in rows}
     concepts = _concepts(run.index.cells)
     write_json(
@@ -151,6 +125,39 @@ def write_run(run: NeuronRun, folder: Path, *, config: Mapping[str, Any] | None 
     write_tables(run.units, summary["histogram"], folder)
     write_concepts(concepts, folder)
     write_json(folder / "manifest.json", manifest)
+
+
+def _manifest(run: NeuronRun, config: Mapping[str, Any]) -> dict[str, Any]:
+    root = run.probe.root
+    manifest = make_manifest(
+        "neurons",
+        config=config,
+        model={**run.subject.describe(), "layer": run.layer},
+        data={"name": run.probe.name, "path": str(root) if root else None, "hash": run.probe.hash},
+    )
+    if run.domain != "vision":
+        manifest["domain"] = run.domain
+    # Not in run.json's other keys: two runs of the same result may differ in it.
+    manifest["cells"] = {"reused": run.cells_reused, "file": str(run.cells_file) if run.cells_file else None}
+    return manifest
+
+
+def _write_arrays(cells: Cells, counts: UnitCounts, run: NeuronRun, rows: Sequence[ExampleRow], folder: Path) -> None:
+    save_cells(cells, folder / "cells.npz")
+    np.savez_compressed(
+        folder / "units.npz",
+        **unit_arrays(run.units),  # type: ignore[arg-type]  # numpy's stub takes allow_pickle by the same way
+        active=counts.active,
+        indptr=counts.indptr,
+        cells=counts.cells,
+        counts=counts.counts,
+    )
+    np.savez_compressed(
+        folder / "examples.npz",
+        **example_arrays(rows, run.resolution),  # type: ignore[arg-type]  # as above
+    )
+    if run.histograms is not None:
+        save_histograms(run.histograms, folder / "histograms.npz")
 
 
 def unit_arrays(units: Units) -> dict[str, NDArray[Any]]:

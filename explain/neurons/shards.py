@@ -24,7 +24,8 @@ from explain.nets.subject import Subject
 from explain.neurons._passes import make_jobs
 from explain.neurons._preparing import Prepared, prepare
 from explain.neurons._shard_files import layer_row, related_row, settings_row, write_layer, write_related, write_share
-from explain.neurons.collect import Progress, collect_share
+from explain.neurons.collect import collect_share
+from explain.neurons.collected import Progress
 from explain.neurons.indexing import build_share, index_arrays
 from explain.neurons.settings import Settings
 from explain.runs import SCHEMA, RunFolder, make_manifest, run_folder, write_json

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["change", "filters", "formula", "integer", "linked", "number", "share", "spoken", "tight"]
+__all__ = ["change", "filters", "fixed", "formula", "integer", "linked", "number", "share", "spoken", "tight"]
 
 _WHOLE = r'\b(?:AND|OR|NOT)\b|\bNEIGHBORS\([^\s()"\\]+\)(?=[\s()]|$)'
 _TOKENS = re.compile(rf'"(?:[^"\\]|\\.)*"|{_WHOLE}|[()]|(?:(?!{_WHOLE})[^()"])+|"')
@@ -21,6 +21,7 @@ def filters() -> dict[str, Callable[..., Any]]:
     """Return the filters that the templates use."""
     return {
         "change": change,
+        "fixed": fixed,
         "formula": formula,
         "integer": integer,
         "linked": linked,
@@ -37,6 +38,11 @@ def number(value: float | None, digits: int = 3) -> str:
     if value != 0 and not 10.0**-digits / 2 <= abs(value) < 1e6:
         return _signed(f"{value:.2e}")
     return _signed(f"{value:.{digits}f}")
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """``0.1234`` → ``0.12``, and ``0.0001`` → ``0.00``: for captions, where there is no room for more."""
+    return _MISSING if value is None or not math.isfinite(value) else _signed(f"{value:.{digits}f}")
 
 
 def share(value: float | None, digits: int = 1) -> str:
@@ -56,7 +62,7 @@ def integer(value: float | None) -> str:
 
 
 def formula(text: str | None, instead: str = "never fires") -> Markup:
-    """Return a formula with its operators set apart; each name is isolated, so that any script reads well.
+    """Return a formula with its operators set apart; names that are not ASCII are isolated: any script reads well.
 
     ``instead`` stands where there is no formula.
     """
@@ -93,16 +99,23 @@ def spoken(value: Any) -> str:
 def _token(token: str, href: Callable[[str], str | None] | None = None) -> str:
     """Return one token as HTML; everything that comes from the text is escaped."""
     if token in {"AND", "OR", "NOT"}:
-        return f'<b class="op">{token}</b>'
+        return f"<b>{token}</b>"
     name = token.strip()
     if not name or name in "()":
         return str(escape(token))
     before, after = token[: len(token) - len(token.lstrip())], token[len(token.rstrip()) :]
-    shown = f"<bdi>{escape(name)}</bdi>"
+    shown = _text(name)
+    if not name.isascii():  # ASCII runs one way only
+        shown = f"<bdi>{shown}</bdi>"
     address = href(_unquoted(name)) if href is not None else None
     if address is not None:
         shown = f'<a href="{escape(address)}">{shown}</a>'
     return f"{before}{shown}{after}"
+
+
+def _text(name: str) -> str:
+    """Escape what stands between tags: quotes, which nearly all names have, need it in attributes alone."""
+    return str(escape(name)).replace("&#34;", '"')
 
 
 def _unquoted(name: str) -> str:

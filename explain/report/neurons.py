@@ -15,11 +15,12 @@ from typing import Any
 from explain.errors import ExplainError
 from explain.neurons.formula import leaves, parse
 from explain.report.album import Album, linked_album, make_album
-from explain.report.neurons_charts import beam_rows, category_rows, length_rows, read_values
+from explain.report.neurons_charts import beam_rows, category_rows, length_rows, proven, read_values
 from explain.report.neurons_data import report_data
 from explain.report.neurons_effects import effect_rows
 from explain.report.neurons_table import TABLE_BYTES, AskTable, ask_table
-from explain.report.neurons_units import Sources, flat_units, read_masks, unit_view
+from explain.report.neurons_units import Sources, flat_units, unit_view
+from explain.report.outlines import read_masks
 from explain.report.parts import Part, header_rows
 
 __all__ = ["ASSETS", "PAGE_UNITS", "SPLIT_BYTES", "expected_bytes", "neurons_folder", "neurons_part"]
@@ -27,11 +28,12 @@ __all__ = ["ASSETS", "PAGE_UNITS", "SPLIT_BYTES", "expected_bytes", "neurons_fol
 PAGE_UNITS = 256
 """Units on a page of the folder form."""
 ASSETS = "report-assets"
-SPLIT_BYTES = 30 * 2**20
-"""A page that is expected to be larger is written as a folder."""
+SPLIT_BYTES = 16 * 2**20
+"""A page that is expected to be larger, without its table for formulas, is written as a folder: some fifteen hundred
+units, beyond which it takes about two seconds until it can be used."""
 _PICTURES = 5 * 2**20
 """Bytes of pictures in a page of one file, before their encoding as text adds a third."""
-_SHOT, _UNIT = 900, 5000
+_SHOT, _UNIT = 400, 5000
 """Bytes that an image with outlines and a unit take in the page, about."""
 _TOP = ("Model", "Layer", "Data", "Date", "Images", "Pairs", "Concepts", "Search", "Length", "Command")
 """What the page says first of how it was made."""
@@ -130,6 +132,7 @@ def _index(folder: Path, run: dict[str, Any], prefix: str, place: _Place, album:
         "rule": _RULES[settings.get("iou", "all")],
         "related": (settings.get("related") or {}).get("words", "a shared category"),
         "lengths": lengths,
+        "proven": proven(views),
         "beam": beam_rows(summary, views),
         "units": ordered,
         "articles": alone,

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from numpy.typing import NDArray
 from explain.errors import RunError
 from explain.runs import read_arrays
 
-__all__ = ["Values", "activation_chart", "beam_rows", "category_rows", "joined_bins", "length_rows", "read_values"]
+__all__ = [
+    "Values",
+    "activation_chart",
+    "beam_rows",
+    "category_rows",
+    "joined_bins",
+    "length_rows",
+    "proven",
+    "read_values",
+]
 
 _WIDTH, _HEIGHT = 280, 64
 _BARS = 40
@@ -77,12 +87,16 @@ def activation_chart(
     widths = np.diff(edges)
     tall = np.log1p(np.asarray(counts) / np.maximum(widths, 1e-12) * (span / _BARS))
     top = float(tall.max()) or 1.0
-    steps = []
-    for left, right, height in zip(edges[:-1], edges[1:], tall.tolist(), strict=True):
-        if height > 0:
-            x, w = (left - low) / span * _WIDTH, (right - left) / span * _WIDTH
-            h = max(height / top * (_HEIGHT - 4), 0.6)
-            steps.append(f"M{x:.1f} {_HEIGHT}v-{h:.1f}h{w:.1f}v{h:.1f}z")
+    places = [round((edge - low) / span * _WIDTH, 1) for edge in edges]
+    steps, level = [], 0.0
+    for (left, right), height in zip(pairwise(places), tall.tolist(), strict=True):
+        h = round(max(height / top * (_HEIGHT - 4), 0.6), 1) if height > 0 else 0.0
+        if h and not level:
+            steps.append(f"M{_short(left)} {_HEIGHT}")
+        if h or level:
+            steps.append(f"v{_short(level - h)}" + (f"h{_short(right - left)}" if h else "z"))
+        level = h
+    steps.append(f"v{_short(level)}z" if level else "")
     return {
         "path": "".join(steps),
         "low": 0.0 if abs(low) < 1e-4 else low,
@@ -93,6 +107,12 @@ def activation_chart(
         "viewbox": f"0 0 {_WIDTH} {_HEIGHT}",
         "height": _HEIGHT,
     }
+
+
+def _short(value: float) -> str:
+    """``12.0`` → ``12``, ``-0.54`` → ``-.5``: a page holds tens of thousands of these."""
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
 def _place(value: float, low: float, span: float) -> float:
@@ -159,6 +179,11 @@ def length_rows(units: Sequence[Mapping[str, Any]], threshold: float) -> list[di
     return rows
 
 
+def proven(units: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many formulas are proven; a unit that never fires has none."""
+    return sum(bool(unit.get("certified")) for unit in units if unit["formula"] is not None)
+
+
 def beam_rows(summary: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """What the searches came to: how many formulas are proven, and how often the beam alone was below."""
     explained = [unit for unit in units if unit["formula"] is not None]
@@ -166,7 +191,7 @@ def beam_rows(summary: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) ->
         return []
     searches = Counter(unit["search"] for unit in explained)
     rows = [(f"formulas found by {name} search", str(count)) for name, count in sorted(searches.items())]
-    rows.append(("of them proven: no formula of this length and grammar is better", str(summary["certified"])))
+    rows.append(("of them proven: no formula of this length and grammar is better", str(proven(explained))))
     if summary.get("stopped"):
         rows.append(("stopped by a limit before the proof", str(summary["stopped"])))
     gaps = [float(unit["gap"]) for unit in explained if unit["gap"]]

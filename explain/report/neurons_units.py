@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from explain.errors import ExplainError, RunError
+from explain.errors import ExplainError
 from explain.neurons.formula import minor_negation, parse
-from explain.opencv import outline_paths
 from explain.report.album import Album
 from explain.report.formatting import number
 from explain.report.neurons_charts import Values, activation_chart, joined_bins
+from explain.report.outlines import outline
 
-__all__ = ["GROUPS", "Sources", "flat_units", "path_data", "read_masks", "silence", "unit_view"]
+__all__ = ["GROUPS", "Sources", "flat_units", "silence", "unit_view"]
 
 _NOT_ASKED = dict.fromkeys(
     "iou_heldout heldout_length heldout_by_length p_value q_value chance_mean chance_95 low high win_probability"
@@ -37,8 +31,8 @@ GROUPS = {
 """Kinds of examples: the word in their texts, and their heading."""
 PAIRS = {
     "hits": "It fires and the formula holds",
-    "misses": "It fires and the formula does not hold",
-    "false_alarms": "The formula holds and it does not fire",
+    "false_alarms": "False alarms: it fires and the formula does not hold",
+    "misses": "Misses: the formula holds and it does not fire",
 }
 """Kinds of sentence pairs in runs over text."""
 
@@ -163,40 +157,7 @@ def _shot(
         "picture": sources.album.classes.get(image["file"] or ""),
         "peak": example["peak"],
         "iou": example["iou"],
-        "unit": _outline(drawn, "unit", example["row"]) if drawn is not None else "",
-        "formula": _outline(drawn, "formula", example["row"]) if drawn is not None else "",
-        "alt": f"unit {unit['name']}, {which}, {peak}, IoU here {number(example['iou'], 2)}, image {image['name']}",
+        "unit": outline(drawn, "unit", example["row"]) if drawn is not None else "",
+        "formula": outline(drawn, "formula", example["row"]) if drawn is not None else "",
+        "alt": f"unit {unit['name']}, {which}, {peak}",  # the caption below says the rest
     }
-
-
-def path_data(mask: NDArray[np.bool_]) -> str:
-    """Return the outline of a mask as SVG path data: relative steps along pixel edges."""
-    return "".join(_steps(path) for path in outline_paths(mask))
-
-
-def _steps(path: NDArray[np.int64]) -> str:
-    """One closed path. Its steps alternate between horizontal and vertical; ``z`` draws the last one."""
-    sizes = np.diff(path, axis=0).sum(axis=1).tolist()
-    (x, y), level = path[0].tolist(), bool(path[0, 1] == path[1, 1])
-    pair, last = ("h%dv%d", "h%dz") if level else ("v%dh%d", "v%dz")
-    return f"M{x} {y}" + (pair * (len(sizes) // 2) + last) % tuple(sizes)
-
-
-def read_masks(path: Path) -> dict[str, Any] | None:
-    """Return the bit-packed rows ``unit`` and ``formula`` and their ``shape``; None without a file."""
-    if not path.is_file():
-        return None
-    try:
-        # From memory: numpy leaves a file that it cannot read open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            unit, formula, shape = stored["unit"], stored["formula"], stored["shape"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    height, width = (int(size) for size in shape[-2:])
-    return {"unit": unit, "formula": formula, "shape": (height, width)}
-
-
-def _outline(masks: Mapping[str, Any], name: str, row: int) -> str:
-    height, width = masks["shape"]
-    bits = np.unpackbits(masks[name][row].reshape(-1), count=height * width)
-    return path_data(bits.reshape(height, width).astype(np.bool_))

@@ -38,7 +38,7 @@ def header_rows(manifest: Mapping[str, Any], extra: Mapping[str, Any]) -> list[t
         ("Model", _joined(model.get("name"), model.get("hash"))),
         ("Layer", model.get("layer")),
         ("Data", _joined(data.get("name"), data.get("hash"))),
-        ("Date", manifest.get("created")),
+        ("Date", _date(manifest.get("created"))),
         *extra.items(),
         ("Transform", spoken(model.get("transform") or "")),
         ("Data path", data.get("path")),
@@ -47,6 +47,11 @@ def header_rows(manifest: Mapping[str, Any], extra: Mapping[str, Any]) -> list[t
     ]
     latest = {name: str(value) for name, value in rows if value not in (None, "")}
     return list(latest.items())
+
+
+def _date(created: object) -> str | None:
+    """``2026-03-01T12:30:05+00:00`` → ``2026-03-01 12:30:05 UTC``."""
+    return None if created is None else str(created).replace("T", " ", 1).removesuffix("Z").replace("+00:00", " UTC")
 
 
 def _joined(name: object, digest: object) -> str:

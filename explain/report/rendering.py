@@ -53,7 +53,7 @@ def render(*runs: str | Path, assets: bool | None = None) -> Path:
     assets
         Write neuron runs in the folder form: an index, and beside it ``report-assets`` with pages of units and the
         table for formulas; pictures stay in the run folder. Where None, only for runs whose page would be larger than
-        30 MiB.
+        16 MiB without that table.
 
     Raises
     ------

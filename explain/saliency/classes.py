@@ -61,8 +61,9 @@ def choose_classes(spec: ClassSpec, logits: Tensor, subject: Subject) -> Tensor:
 
 
 def _top(count: int, logits: Tensor) -> Tensor:
-    if not 1 <= count <= logits.shape[1]:
-        raise InputError(f"top{count} asked for, but the model has {logits.shape[1]} classes")
+    most = logits.shape[1]
+    if not 1 <= count <= most:
+        raise InputError(f"top{count} asked for, but the model has {most} classes: ask for top1 to top{most}")
     return logits.topk(count, dim=1).indices
 
 

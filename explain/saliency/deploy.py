@@ -247,7 +247,7 @@ def _top(classes: Any, number: int) -> int:
         return 0
     count = int(classes[3:])
     if not 1 <= count <= number:
-        raise InputError(f"{classes} asked for, but the model has {number} classes")
+        raise InputError(f"{classes} asked for, but the model has {number} classes: ask for top1 to top{number}")
     return count
 
 

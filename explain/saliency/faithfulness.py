@@ -119,9 +119,8 @@ def faithfulness(
     placed = subject.placed(as_batch(images, subject.transform).tensor)
     _check_maps(maps, placed)
     size = placed.shape[2] * placed.shape[3]
-    grain = None
-    if "road" in wanted and noise > 0:
-        grain = noise * torch.randn(placed.shape, generator=_generator(seed)).to(placed.device)
+    grained = "road" in wanted and noise > 0
+    grain = noise * torch.randn(placed.shape, generator=_generator(seed)).to(placed.device) if grained else None
     job = Job(
         subject=subject,
         output=output,
@@ -148,11 +147,7 @@ def faithfulness(
         "fractions": list(job.fractions),
         "baseline": baseline if isinstance(baseline, str) else "tensor",
         "insertion_baseline": insertion_baseline if isinstance(insertion_baseline, str) else "tensor",
-        "blur": blur,
-        "noise": noise,
-        "draws": draws,
-        "seed": seed,
-        "align": maps.align,
+        **{"blur": blur, "noise": noise, "draws": draws, "seed": seed, "align": maps.align},
     }
     flat = values.amax((2, 3)) == values.amin((2, 3))
     classes = maps.classes.to(placed.device)

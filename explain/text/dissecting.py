@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from explain.data.pairs import LABELS, PairSet
 from explain.distributed import ALONE, World
+from explain.neurons._explaining import explain_layers
 from explain.neurons._passes import Passes
 from explain.neurons._preparing import open_cells
 from explain.neurons.cell_table import formula_cells
-from explain.neurons.collect import Collected, Progress
+from explain.neurons.collected import Collected, Progress
 from explain.neurons.counts import UnitCounts
-from explain.neurons.dissect import explain_layers
 from explain.neurons.evidence.gathering import Asked
 from explain.neurons.explanations import UnitExplanation, Units
 from explain.neurons.finding import Finder, How
@@ -252,14 +252,14 @@ def _weights(prepared: PreparedText, place: int) -> dict[str, Any]:
 def _telling(
     values: NDArray[np.float32], fires: Bools, holds: Bools, count: int, seed: list[int]
 ) -> dict[str, list[int]]:
-    """Return pairs to look at: where unit and formula agree, where the formula misses the unit, where it is wrong.
+    """Return pairs to look at: where unit and formula agree, where the unit fires without it, where it holds in vain.
 
-    Hits and misses with the highest values first; false alarms with the lowest, of equal ones some by chance.
+    Hits and false alarms with the highest values first; misses with the lowest, of equal ones some by chance.
     """
     chance = np.random.default_rng(seed).random(len(values))
     falling, rising = np.lexsort((np.arange(len(values)), -values)), np.lexsort((chance, values))
-    parts = {"hits": fires & holds, "misses": fires & ~holds, "false_alarms": holds & ~fires}
-    orders = {"hits": falling, "misses": falling, "false_alarms": rising}
+    parts = {"hits": fires & holds, "false_alarms": fires & ~holds, "misses": holds & ~fires}
+    orders = {"hits": falling, "false_alarms": falling, "misses": rising}
     return {name: orders[name][mask[orders[name]]][:count].tolist() for name, mask in parts.items()}
 
 

@@ -101,7 +101,10 @@ def test_rules_of_iou_relatedness_and_runs_lined_up(run, net, scenes, tmp_path):
     for row in table(lite, "categories.csv"):
         assert float(row["iou"]) <= float(row["iou_annotated"]) <= float(row["iou_netdissect_lite"])
     assert {row["label"] for row in table(lite)} <= {"", *(row["label"] for row in table(lite, "categories.csv"))}
-    assert run(*arguments(net, scenes, *more, "--out", plain))[0] == 0
+    assert run(*arguments(net, scenes, *more, "--examples", "2", "--out", plain))[0] == 0
+    units = {path: json.loads((path / "run.json").read_text())["units"] for path in (lite, plain)}
+    assert [max(len(unit["examples"]) for unit in units[path]) for path in (lite, plain)] == [4, 2]
+    assert max(len(shown) for unit in units[plain] for shown in unit["also"].values()) == 1
     code, text, err = run("report", lite, plain)
     assert code == 0, err
     assert "detectors are not lined up: the runs differ in iou: all, netdissect-lite" in text

@@ -599,7 +599,7 @@ def test_classes_of_labelled_images_are_concepts_too():
 @pytest.mark.parametrize(
     ("concepts", "settings", "part"),
     [
-        (["red sqare"], {}, "no concept 'red sqare'; near: red square"),
+        (["red sqare"], {}, "no concept 'red sqare'; near: red square"),  # codespell:ignore
         ([], {}, "name at least one"),
         (["red square"], {"subset": "a"}, "a probe set has none"),
         (["red square"], {"threshold": -0.1}, "threshold -0.1"),

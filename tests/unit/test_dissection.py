@@ -382,7 +382,7 @@ def test_bad_rules_are_refused():
     cells, counts = count_images(measured, np.ones(3, bool))
     domains = unit_domains(measured)
     with pytest.raises(InputError, match="unknown iou rule 'anotated'.*'annotated'"):
-        Detecting("anotated")
+        Detecting("anotated")  # codespell:ignore
     with pytest.raises(InputError, match="threshold_iou 1: give an IoU"):
         Detecting(threshold=1)
     with pytest.raises(InputError, match="threshold_iou nan: give an IoU"):

@@ -142,7 +142,8 @@ def agrees(outcome, number, expected, observed):
 def test_every_way_gives_what_literal_reruns_give(net, layer, closed, replays, how):
     run = run_of(net, layer)
     model = run.subject.model
-    groups, items = [(0, 1), (0, 1, 2)], planted.noise(9)
+    total = len(run.units)  # of most units, closed forms sum the others
+    groups, items = [(0, 1), (0, 1, 2), tuple(range(1, total)), tuple(range(total))], planted.noise(9)
     single, several, stage, observed, images, extra = measured(run, how, groups, items)
     assert (stage.weights is not None, stage.replays) == (closed, replays)
     place = model.get_submodule(layer)

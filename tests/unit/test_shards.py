@@ -14,7 +14,7 @@ from torch import nn
 
 import explain
 from explain.errors import InputError, RunError
-from explain.neurons import collect
+from explain.neurons import collected
 from explain.neurons.collect import collect_share, collect_units
 from explain.neurons.evidence.gathering import Asked
 from explain.neurons.finding import Finder
@@ -79,7 +79,7 @@ def test_united_shares_are_one_pass(tmp_path, of, keep_bytes):
 def test_an_interrupted_share_goes_on(tmp_path, monkeypatch, cut, keep_bytes):
     job = make_job(("conv",), keep_bytes=keep_bytes, batch_size=4)
     (plain,) = collect_share(replace(job, checkpoint=Checkpoint(tmp_path / "plain")))
-    original, calls = collect._Part.add, []
+    original, calls = collected.Part.add, []
 
     def add(part, indices, maps):
         calls.append(indices)
@@ -87,7 +87,7 @@ def test_an_interrupted_share_goes_on(tmp_path, monkeypatch, cut, keep_bytes):
         if len(calls) == cut:
             raise KeyboardInterrupt  # the batch is in, and must not be saved as though it were not
 
-    monkeypatch.setattr(collect._Part, "add", add)
+    monkeypatch.setattr(collected.Part, "add", add)
     job = replace(job, checkpoint=Checkpoint(tmp_path / "cut"))
     with pytest.raises(KeyboardInterrupt):
         collect_share(job)

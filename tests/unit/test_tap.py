@@ -92,7 +92,7 @@ def test_functions_on_a_modules_output_have_names(dense):
 def test_unknown_layers(dense):
     model, x = dense
     with pytest.raises(ModelError, match="no layer 'featurs'; near: features"):
-        Tap(model, ["featurs"])
+        Tap(model, ["featurs"])  # codespell:ignore
     with pytest.raises(ModelError, match="no layer ''"):
         check_layer(model, "")
     with pytest.raises(ModelError, match="no layer 'xyz:relu'"):

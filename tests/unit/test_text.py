@@ -108,8 +108,8 @@ def test_weights_to_the_classes_and_pairs_to_look_at(found):
     cells = formula_cells(found.run.index.cells, parse(row.formula))[found.run.index.lookup]
     fires = found.fires[:, 6]
     assert all(fires[pair] and cells[pair] for pair in more["hits"])
-    assert all(fires[pair] and not cells[pair] for pair in more["misses"])
-    assert all(cells[pair] and not fires[pair] for pair in more["false_alarms"])
+    assert all(fires[pair] and not cells[pair] for pair in more["false_alarms"])
+    assert all(cells[pair] and not fires[pair] for pair in more["misses"])
     assert len(more["hits"]) == min(5, int((fires & cells).sum()))
     assert set(more["hits"]) <= set(found.run.details)
     shown = found.run.details[more["hits"][0]]

@@ -210,6 +210,9 @@ def test_controls_are_as_frequent_and_of_the_same_tag():
     assert control_words("sleeps", plain, 2, without=["eats"]) == ("a", "cat")
     tagged = sentence(text, tags=tuple("DDDNNVVV.VV"))
     assert control_words("dog", vocabulary_of([tagged] * 2), 3) == ("cat", "runs", "eats")
+    rarer = "dog runs cat cat cat"  # a word of the same tag comes first, however frequent it is
+    assert control_words("dog", vocabulary_of([sentence(rarer, tags=tuple("NVNNN"))]), 2) == ("cat", "runs")
+    assert control_words("dog", vocabulary_of([sentence(rarer)]), 2) == ("runs", "cat")
     assert control_words("dog", plain, 3, among=["dog", "a", "sleeps", "."]) == ("sleeps", "a")
 
 

@@ -209,8 +209,8 @@ def test_merged_units_show_what_one_run_shows(made, tmp_path):
 def test_pieces_of_an_older_version_are_refused():
     from collecting import make_job
 
-    from explain.neurons.collect import _make_part
+    from explain.neurons.collected import make_part
 
-    part = _make_part(make_job(("conv",)), 0)
+    part = make_part(make_job(("conv",)), 0)
     with pytest.raises(RunError, match="older version: pass --overwrite"):
         part.restore({"gave_up": np.array(False)})

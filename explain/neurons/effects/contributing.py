@@ -111,33 +111,23 @@ def contributions(
         units=_units(job, classes, given, found.sources if found is not None else {}),
         between=found.between if found is not None else None,
     )
+    labels = np.array([row.label for row in classes], np.int64)
+    arrays = {"labels": job.labels, "classes": labels, "contributions": given, "means": seen["mean"]}
+    if head is not None:
+        arrays |= {"weights": head.weights, "constants": head.constants}
+    given_by = {"other": source.name if source is not None else None, "draws": draws, "seed": seed, "limit": limit}
     return Findings(
         "effects",
         kind="contributions",
         findings=findings,
         tables=contribution_tables(findings, job, show),
         notes=contribution_notes(findings, job),
-        arrays={
-            "labels": job.labels,
-            "classes": np.array([row.label for row in classes], np.int64),
-            "contributions": given,
-            "means": seen["mean"],
-            **({} if head is None else {"weights": head.weights, "constants": head.constants}),
-            **(found.arrays if found is not None else {}),
-        },
+        arrays=arrays | (found.arrays if found is not None else {}),
         examples=class_pictures(job, findings, seen["peak"], show, work),
         subject=job.subject,
         source=source_of(job.data),
         layer=job.explained.layer,
-        settings={
-            "top": top,
-            "rank": rank,
-            "show": show,
-            "other": source.name if source is not None else None,
-            "draws": draws,
-            "seed": seed,
-            "limit": limit,
-        },
+        settings={"top": top, "rank": rank, "show": show, **given_by},
         warnings=job.warnings,
     )
 

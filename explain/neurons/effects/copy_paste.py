@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as changed_in
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,21 @@ from explain.nets.passes import Arrays, Work
 from explain.nets.subject import Subject
 from explain.neurons.effects.choosing import Chooser, Expectations, Photos
 from explain.neurons.effects.clusters import Resampling
+from explain.neurons.effects.copy_paste_asked import SIZES, Asked, checked
 from explain.neurons.effects.copy_paste_pictures import examples_of, removal_examples
 from explain.neurons.effects.copy_paste_result import (
     CopyPaste,
-    Grid,
     PairResult,
     Transfer,
     arrays_of,
     notes_of,
     tables_of,
 )
-from explain.neurons.effects.cutouts import REGIONS
 from explain.neurons.effects.opening import Explained
-from explain.neurons.effects.pasting import BLENDS
 from explain.neurons.effects.preparing import Opened, open_job
 from explain.neurons.effects.probing import reopened_probe, survey_probe
 from explain.neurons.effects.proposing import Proposal, naming_of, parse_pair
-from explain.neurons.effects.removing import FILLS, Fill, Removals, remove_concepts
+from explain.neurons.effects.removing import Fill, Removals, remove_concepts
 from explain.neurons.effects.showing import Shown, logits_pass, show_trials
 from explain.neurons.effects.transferring import open_other
 from explain.neurons.effects.trials import Trials, make_trials
@@ -43,8 +42,6 @@ from explain.types import ProbeSet
 
 __all__ = ["copypaste"]
 
-SIZES = (0.4, 0.7, 1.0)
-LARGEST = 4.0
 _TYPICAL = 0.5
 """Share of a cut-out's box that it fills, roughly: only the order of pairs depends on it."""
 
@@ -116,76 +113,71 @@ def copypaste(
     DataError
         The probe set is not there or another one; no concept is expected to move a pair.
     """
-    work, by = work or Work(), Resampling(draws, seed)
-    whole = {"count": count, "photos": photos, "cutouts": cutouts, "positions": positions, "draws": draws}
-    grid, fill = _checked(whole, sizes, region, blend), _checked_fill(remove)
-    job = open_job(run, data, model, limit=limit)
+    counts = {"count": count, "photos": photos, "cutouts": cutouts, "positions": positions, "draws": draws}
+    asked = checked(counts, pairs, concepts, sizes, region, blend, remove, Resampling(draws, seed))
+    job, work = open_job(run, data, model, limit=limit), work or Work()
     if job.data.frame != "original":
         raise InputError(f"{job.data.name} holds preprocessed tensors: give pictures to paste into (paths or PIL)")
-    named = replace(job.subject, classes=job.names)
-    wanted = None if pairs is None else [parse_pair(pair, named, job.classes) for pair in dict.fromkeys(pairs)]
-    probed = reopened_probe(job.explained, probe)
-    naming = naming_of(job.explained)
-    allowed = _allowed(job.explained, concepts, naming.pairs[:, 1])
     others = [open_other(one, job.data, job.subject, job.classes) for one in models_too]
+    found = _pasted(job, reopened_probe(job.explained, probe), asked, others, work)
+    return changed_in(found, settings={**asked.settings(), **found.settings, "limit": limit})
+
+
+def _pasted(job: Opened, probed: ProbeSet, asked: Asked, others: Sequence[Subject], work: Work) -> Findings[CopyPaste]:
+    """Survey the probe set and the photos, propose what is pasted, show it, and count."""
+    named = changed_in(job.subject, classes=job.names)
+    wanted = None if asked.pairs is None else [parse_pair(pair, named, job.classes) for pair in asked.pairs]
+    naming = naming_of(job.explained)
+    allowed = _allowed(job.explained, asked.concepts, naming.pairs[:, 1])
 
     survey = survey_probe(job.explained, probed, job.subject, job.layer, naming.pairs, work)
     told = _photos(job, wanted, work)
     weights = unit_weights(job.subject, job.layer, job.data.images)
     expected = Expectations(job.explained, weights.values, naming, survey)
-    chooser = Chooser(expected, probed, cutouts, grid.region, seed, allowed)
-    removals = remove_concepts(job.subject, chooser, job.names, wanted, count, fill, by, work) if fill else None
+    chooser = Chooser(expected, probed, asked.cutouts, asked.grid.region, asked.by.seed, allowed)
+    removals = (
+        remove_concepts(job.subject, chooser, job.names, wanted, asked.count, asked.fill, asked.by, work)
+        if asked.fill
+        else None
+    )
     if wanted is None:
-        wanted = chooser.pairs(told, count, _TYPICAL * float(np.mean(np.square(grid.sizes))))
-    plan = _planned(job, chooser, told, wanted, photos, grid)
-    shown = show_trials(job.subject, job.data.images, plan.trials, plan.classes, told.by_image(), grid.blend, "", work)
-    passed = [_transferred(job, one, number, plan, grid, by, work) for number, one in enumerate(others)]
-    overall = shown.counted(by)
+        wanted = chooser.pairs(told, asked.count, _TYPICAL * float(np.mean(np.square(asked.grid.sizes))))
+    plan = _planned(job, chooser, told, wanted, asked)
+    blend = asked.grid.blend
+    shown = show_trials(job.subject, job.data.images, plan.trials, plan.classes, told.by_image(), blend, "", work)
+    passed = [_transferred(job, one, number, plan, asked, work) for number, one in enumerate(others)]
+    overall = shown.counted(asked.by)
     assert overall is not None
     found = CopyPaste(
-        grid=grid,
+        grid=asked.grid,
         weights=weights.told,
-        pairs=tuple(_pair(job, plan, number, shown, by) for number in range(len(plan.proposals))),
+        pairs=tuple(_pair(job, plan, number, shown, asked.by) for number in range(len(plan.proposals))),
         overall=overall,
         transfer=tuple(one for one, _ in passed),
         removal=removals.found if removals is not None else None,
     )
-    settings = {
-        "pairs": pairs if pairs is None else list(pairs),
-        "count": count,
-        "concepts": concepts if concepts is None else list(concepts),
-        "photos": photos,
-        "cutouts": cutouts,
-        **asdict(grid),
-        "remove": remove,
-        "models_too": [one.describe() for one in others],
-        "probe": probed.hash,
-        **asdict(by),
-        "limit": limit,
-    }
+    arrays = {key: rows for _, part in passed for key, rows in part.items()}
     return Findings(
         "effects",
         kind="copypaste",
         findings=found,
         tables=tables_of(found),
         notes=notes_of(found, job.data.name, probed.name),
-        arrays={
-            **arrays_of(plan.trials, shown.rows),
-            **{key: rows for _, part in passed for key, rows in part.items()},
-        },
+        arrays=arrays_of(plan.trials, shown.rows) | arrays,
         examples=(*examples_of(job.data, shown, found, job.names), *removal_examples(probed, removals, job.names)),
         subject=job.subject,
         source=source_of(job.data),
         layer=job.explained.layer,
-        settings=settings,
-        warnings=(*job.warnings, *_missed(fill, removals), *_fewer(pairs, count, found)),
+        settings={"models_too": [one.describe() for one in others], "probe": probed.hash},
+        warnings=(*job.warnings, *_missed(asked.fill, removals), *_fewer(asked, found)),
     )
 
 
-def _fewer(pairs: Sequence[str] | None, count: int, found: CopyPaste) -> tuple[str, ...]:
-    if pairs is not None or len(found.pairs) >= count:
+def _fewer(asked: Asked, found: CopyPaste) -> tuple[str, ...]:
+    if asked.pairs is not None or len(found.pairs) >= asked.count:
         return ()
-    return (f"{len(found.pairs)} pair(s) of classes instead of {count}: no concept is expected to move any other",)
+    told = f"{len(found.pairs)} pair(s) of classes instead of {asked.count}"
+    return (f"{told}: no concept is expected to move any other",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,12 +194,11 @@ class _Plan:
         return np.array([(one.source, one.target) for one in self.proposals], np.int64)
 
 
-def _planned(
-    job: Opened, chooser: Chooser, told: Photos, wanted: Sequence[tuple[int, int]], photos: int, grid: Grid
-) -> _Plan:
+def _planned(job: Opened, chooser: Chooser, told: Photos, wanted: Sequence[tuple[int, int]], asked: Asked) -> _Plan:
     proposals = [_proposal(job, chooser, told, pair) for pair in wanted]
     drawn = [chooser.slots(pair, one.concept, n) for n, (pair, one) in enumerate(zip(wanted, proposals, strict=True))]
-    images = [_drawn(told, source, photos, chooser.seed) for source, _ in wanted]
+    images = [_drawn(told, source, asked.photos, chooser.seed) for source, _ in wanted]
+    grid = asked.grid
     slots = [own for own, _ in drawn]
     trials = make_trials(slots, images, job.data.sizes, sizes=grid.sizes, positions=grid.positions, blend=grid.blend)
     return _Plan(tuple(proposals), tuple(controls for _, controls in drawn), trials)
@@ -219,26 +210,6 @@ def _missed(fill: Fill | None, removals: Removals | None) -> tuple[str, ...]:
     return (
         "nothing was taken out: no photo of the probe set is of a source class and shows a concept that speaks for it",
     )
-
-
-def _checked(counts: dict[str, int], sizes: Sequence[float], region: str, blend: str) -> Grid:
-    """Return how is to be pasted; refuse options that cannot be used."""
-    for name, value in counts.items():
-        if value < 1:
-            raise InputError(f"{name}={value}: give at least 1")
-    if not len(sizes) or not all(0 < size <= LARGEST for size in sizes):
-        raise InputError(f"sizes {list(sizes)}: give shares of the photo's shorter side, above 0 and up to {LARGEST:g}")
-    if region not in REGIONS:
-        raise InputError(f"unknown region {region!r}{near(region, REGIONS)}; known: {', '.join(REGIONS)}")
-    if blend not in BLENDS:
-        raise InputError(f"unknown blend {blend!r}{near(blend, BLENDS)}; known: {', '.join(BLENDS)}")
-    return Grid(tuple(float(size) for size in sizes), counts["positions"], region, blend)
-
-
-def _checked_fill(remove: str | None) -> Fill | None:
-    if remove is None or remove in FILLS:
-        return remove
-    raise InputError(f"unknown fill {remove!r}{near(remove, FILLS)}; known: {', '.join(FILLS)}")
 
 
 def _allowed(explained: Explained, concepts: Sequence[str] | None, named: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -321,7 +292,7 @@ def _pair(job: Opened, plan: _Plan, number: int, shown: Shown, by: Resampling) -
 
 
 def _transferred(
-    job: Opened, other: Subject, number: int, plan: _Plan, grid: Grid, by: Resampling, work: Work
+    job: Opened, other: Subject, number: int, plan: _Plan, asked: Asked, work: Work
 ) -> tuple[Transfer, Arrays]:
     """Show another network the same pictures; count those into photos that it is right on."""
     images = np.unique(plan.trials.image)
@@ -330,8 +301,10 @@ def _transferred(
     told = Photos(images, job.labels[images], logits_pass(other, photos, f"{name}photos", work))
     if told.logits.shape[1] != job.classes:
         raise InputError(f"{other.name} has {told.logits.shape[1]} classes, {job.subject.name} has {job.classes}")
-    shown = show_trials(other, job.data.images, plan.trials, plan.classes, told.by_image(), grid.blend, name, work)
+    shown = show_trials(
+        other, job.data.images, plan.trials, plan.classes, told.by_image(), asked.grid.blend, name, work
+    )
     right = images[told.right]
-    counted = shown.counted(by, images=right)
+    counted = shown.counted(asked.by, images=right)
     arrays = {f"{name}{key}": rows for key, rows in shown.rows.items()}
     return Transfer(other.name, other.hash(), len(right), len(images), counted), arrays

@@ -139,8 +139,9 @@ def steer(
     how = _checked(concept, units, replace, factor, controls, match, draws)
     work = work or Work()
     explained = open_explained(run)
-    chosen, refusing = units_of(explained, units) if units is not None else None, np.empty(0, np.int64)
-    if chosen is None:
+    if units is not None:
+        chosen, refusing = units_of(explained, units), np.empty(0, np.int64)
+    else:
         chosen, refusing = units_naming(explained, str(concept))
     opened = open_job(explained, open_labelled(data, subset=subset) if subset is not None else data, model, limit=limit)
     opened, shown, told = _presence(opened, concept, probe, present, work)
@@ -155,40 +156,23 @@ def steer(
     outcome = measure_groups(stage, observed, opened.data.images, masks, asked, work, "steered")
     truth = Truth.of(observed, opened.labels, opened.names, 1, draws, seed)
     findings = _findings(explained, concept, how, factor, chosen, shown, outcome, truth, observed.predicted)
+    named = f" whose formula asks for {concept}" if units is None else ""
+    edited = f"{len(chosen)} unit(s) of {explained.layer}{named} are {_done(how, factor)}, {stage.how}."
     warnings = (f"{len(refusing)} more unit(s) name {concept} behind a NOT only, and are left alone",)
+    given = {"controls": controls, "match": match, "subset": subset, "draws": draws, "seed": seed, "limit": limit}
+    before, after = observed.predicted, outcome.predicted[:, 0]
     return Findings(
         "effects",
         kind="steer",
         findings=findings,
         tables=_tables(findings),
-        notes=(
-            f"{len(chosen)} unit(s) of {explained.layer}"
-            + (f" whose formula asks for {concept}" if units is None else "")
-            + f" are {_done(how, factor)}, {stage.how}.",
-            told,
-        ),
-        arrays={
-            "shown": shown,
-            "before": observed.predicted,
-            "after": outcome.predicted[:, 0],
-            "labels": opened.labels,
-        },
+        notes=(edited, told),
+        arrays={"shown": shown, "before": before, "after": after, "labels": opened.labels},
         examples=(),
         subject=opened.subject,
         source=source_of(opened.data),
         layer=explained.layer,
-        settings={
-            "concept": concept,
-            "units": chosen.tolist(),
-            "replace": how,
-            "factor": factor,
-            "controls": controls,
-            "match": match,
-            "subset": subset,
-            "draws": draws,
-            "seed": seed,
-            "limit": limit,
-        },
+        settings={"concept": concept, "units": chosen.tolist(), "replace": how, "factor": factor, **given},
         warnings=(*opened.warnings, *(warnings if len(refusing) else ())),
     )
 

@@ -36,7 +36,7 @@
       more.remove();
     } }, `show all ${order.length}`);
     return [
-      make("p", { class: "line" }, make("bdi", {}, make("b", {}, formulaText(node))), `: ${concepts} concept${concepts > 1 ? "s" : ""}, ${found.pixels} pixels (${share.toFixed(2)} %)`),
+      make("p", { class: "line" }, make("bdi", {}, make("b", {}, formulaText(node))), `: ${concepts} concept${concepts > 1 ? "s" : ""}, ${found.pixels.toLocaleString("en").replaceAll(",", "\u202f")} pixels (${share.toFixed(2)} %)`),
       make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "answers" },
         make("table", { class: "answers" }, caption,
           make("thead", {}, make("tr", {}, ...heads.map((head, i) => make("th", { scope: "col", class: i === 5 ? false : "n" }, head)))), body)),

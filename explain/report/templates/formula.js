@@ -133,7 +133,12 @@ const leavesOf = (node) => (node.name !== undefined ? [node.name] : node.parts.f
 function checkNames(node, known) { // known: a Map by name
   for (const name of leavesOf(node))
     if (!known.has(name))
-      throw new FormulaError(`unknown concept ${quotedLikePython(name)} in formula ${formulaText(node)}${near(name, [...known.keys()].sort(byCodePoint))}`);
+      throw new FormulaError(`unknown concept ${quotedLikePython(name)} in formula ${formulaText(node)}${near(name, [...known.keys()].sort(byCodePoint)) || some([...known.keys()].sort(byCodePoint))}`);
+}
+
+function some(names) { // explain.neurons.formula._some
+  const more = names.length > 5 ? ` and ${names.length - 5} more` : "";
+  return names.length ? `; known: ${names.slice(0, 5).join(", ")}${more}` : "";
 }
 
 function near(name, known, count = 5) { // explain.errors.near

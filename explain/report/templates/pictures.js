@@ -40,7 +40,8 @@ const zoom = (() => {
     const copy = shots[at].cloneNode(true);
     copy.style.width = `min(100%, calc(72vh * ${getComputedStyle(shots[at]).aspectRatio}))`; // all of it in the window
     stage.replaceChildren(copy);
-    caption.textContent = `${at + 1} of ${shots.length}: ${copy.getAttribute("aria-label")}`;
+    const told = [...shots[at].parentNode.querySelector("figcaption").childNodes].map((node) => node.textContent || ", ");
+    caption.textContent = `${at + 1} of ${shots.length}: ${copy.getAttribute("aria-label")}; ${told.join("")}`;
   };
   const step = (by) => make("button", { type: "button", onclick: () => show(at + by) }, by < 0 ? "previous" : "next");
   const close = make("button", { type: "button", onclick: () => dialog.close() }, "close");

@@ -77,7 +77,7 @@ const view = (() => {
     const picture = shot || make("span", { class: `shot ${row.dataset.picture || ""}` });
     const text = row.querySelector(".formula").cloneNode(true).childNodes;
     return make("li", {}, make("a", { href: row.querySelector("a").getAttribute("href") }, picture,
-      make("b", {}, `Unit ${unit.key}`), ` IoU ${row.querySelector("[data-iou]").textContent}`, make("br"), ...text));
+      make("strong", {}, `Unit ${unit.key}`), ` IoU ${row.querySelector("[data-iou]").textContent}`, make("br"), make("span", { class: "formula" }, ...text)));
   };
   let order = "-iou";
   const apply = () => {
