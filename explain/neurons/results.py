@@ -225,7 +225,9 @@ def reach_warning(
     """
     active = sorted(unit.active for unit in units if unit.active)
     there = [count for count in pixels if count]
-    if not active or not there or any(unit.range is not None for unit in units):
+    if not there:
+        return ("no pixel of the probe set carries a concept: look at the masks, and at the ids in classes.json",)
+    if not active or any(unit.range is not None for unit in units):
         return ()
     least, middle = (detecting or Detecting()).threshold, active[len(active) // 2]
     beyond = [count for count in there if middle < least * count]
