@@ -62,7 +62,7 @@ def integer(value: float | None) -> str:
 
 
 def formula(text: str | None, instead: str = "never fires") -> Markup:
-    """Return a formula with its operators set apart; a name that is not ASCII is isolated, so that any script reads well.
+    """Return a formula with its operators set apart; names that are not ASCII are isolated: any script reads well.
 
     ``instead`` stands where there is no formula.
     """

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from explain.errors import RunError
 from explain.runs import read_arrays
 
-__all__ = ["Values", "activation_chart", "beam_rows", "category_rows", "joined_bins", "length_rows", "proven", "read_values"]
+__all__ = [
+    "Values",
+    "activation_chart",
+    "beam_rows",
+    "category_rows",
+    "joined_bins",
+    "length_rows",
+    "proven",
+    "read_values",
+]
 
 _WIDTH, _HEIGHT = 280, 64
 _BARS = 40
