@@ -124,9 +124,10 @@ def test_the_part_of_broden_from_ade20k(script, folder):
 
 def test_compositional_explanations(script, folder, capsys):
     scenes = write_scenes(folder / "scenes", count=12, seed=3)
+    (folder / "words.txt").write_text("circle 1 0 0\nsquare 1 0.2 0\nsky 0 1 0\nsea 0 1 0.2\n")
     found = carried_out(
         script, folder, "compexp-resnet18", "--input-size 32 --quantile 0.05 --no-cells-cache --examples 0",
-        ade=scenes, places365=scenes, vectors=sample("glove", "glove.6B.4d.txt"),
+        ade=scenes, places365=scenes, vectors=folder / "words.txt",
         network=f"{folder}/small.py:classes_11", weights=folder / "11.pth.tar",
     )  # fmt: skip
     assert 0 < found["mean IoU, one concept"] < found["mean IoU, ten concepts"] < 1
