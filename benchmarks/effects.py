@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from effects_ablation import BY_CLASS, ablation_rows, class_rows, run_ablation, run_by_class
 from effects_ablation import KIND as ABLATION_COST
-from effects_ablation import ablation_rows, run_ablation
 
 import explain
 from explain.nets.subject import Subject
@@ -67,6 +67,8 @@ class Task:
     probe: Path
     weights: Path
     """Folder of the networks' files."""
+    classes: str | None
+    """Images of which there are many to a class: FOLDER or FOLDER:SUBSET."""
 
     @property
     def run(self) -> Path:
@@ -173,6 +175,7 @@ KINDS: dict[str, tuple[Job, Reader]] = {
     "contributions": (run_contributions, contribution_rows),
     "ablation": (run_ablation, ablation_rows),
     "copypaste": (run_copypaste, copypaste_rows),
+    BY_CLASS: (run_by_class, class_rows),
 }
 """What is run, and which rows are made of ``effects.json``'s ``findings``."""
 
@@ -206,7 +209,7 @@ def explain_units(task: Task) -> None:
 def measured(name: str, kind: str, task: Task) -> list[Row]:
     """Return the rows of one job, from its folder if it is there."""
     job, rows = KINDS[kind]
-    out = task.run / "effects" / kind
+    out = task.folder / "classes" if kind == BY_CLASS else task.run / "effects" / kind
     if not (out / "effects.json").is_file():
         print(f"{name}: {kind}", flush=True)
         job(task).save(out)
@@ -275,6 +278,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/effects"))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--classes", help="FOLDER[:SUBSET] of images with many to a class, for ablation by class")
     parser.add_argument("--table", action="store_true", help="write the tables of docs/effects.md only")
     args = parser.parse_args()
     if not args.table:
@@ -282,9 +286,11 @@ def main() -> None:
             parser.error("give PROBE LABELLED WEIGHTS")
         probe, labelled, weights = args.folders
         for name in args.networks:
-            task = Task(NETWORKS[name], open_network(name, weights), args.out / name, labelled, probe, weights)
+            task = Task(
+                NETWORKS[name], open_network(name, weights), args.out / name, labelled, probe, weights, args.classes
+            )
             explain_units(task)
-            for kind in args.kinds:
+            for kind in args.kinds if args.classes else [kind for kind in args.kinds if kind != BY_CLASS]:
                 kept = [row for row in read_rows() if (row["network"], row["kind"]) != (name, kind)]
                 write_rows([*kept, *measured(name, kind, task)])
     rows = read_rows()

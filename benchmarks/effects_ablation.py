@@ -33,6 +33,7 @@ from explain.neurons.effects.measuring import Asked, find_stage, measure_units, 
 from explain.neurons.units import find_layers
 
 KIND = "ablation cost"
+BY_CLASS = "ablation by class"
 BATCH = 32
 Row = dict[str, Any]
 Run = Callable[[], object]
@@ -66,6 +67,37 @@ def ablation_rows(findings: Mapping[str, Any]) -> Iterator[Row]:
             "value": findings["concept_found"],
             "n": findings["concept_units"],
         }
+
+
+def run_by_class(task: Any) -> Any:
+    """Return the job's findings on images the network was not trained on, many of each of some classes."""
+    folder, _, subset = str(task.classes).partition(":")
+    return effects.ablation(task.run, folder, task.subject, probe="none", subset=subset or None)
+
+
+def class_rows(findings: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the mean over classes, and each class; published: VGG-16, "ski resort", percentages as recalled."""
+    classes = findings["classes"]
+    means = {
+        "before, %": [row["before"]["value"] for row in classes],
+        "without its 20 units, %": [row["removed"]["value"] for row in classes],
+        "without 20 random units alike, %": [row["removed_random"] for row in classes],
+        "balanced, before, %": [row["balanced_before"] for row in classes],
+        "balanced, without its 20 units, %": [row["balanced_removed"] for row in classes],
+        "balanced, its 20 units alone, %": [row["balanced_kept"] for row in classes],
+        "balanced, 20 random units alone, %": [row["balanced_kept_random"] for row in classes],
+    }
+    published = {
+        "balanced, before, %": "81.4",
+        "balanced, without its 20 units, %": "53.5",
+        "balanced, its 20 units alone, %": "77.7",
+    }
+    for name, values in means.items():
+        told = {"value": float(np.mean(values)), "low": min(values), "high": max(values), "n": len(values)}
+        yield {"measure": f"accuracy of a class: {name}", **told, "published": published.get(name, "")}
+    for row in classes:
+        yield {"measure": f"{row['name']}: before, %", **row["before"]}
+        yield {"measure": f"{row['name']}: without its 20 units, %", **row["removed"], "p": row["p_removed"]}
 
 
 def forward(subject: Subject, images: list[torch.Tensor]) -> None:

@@ -20,7 +20,7 @@ from explain.nets import linear_head
 from explain.runs import read_json, write_json
 
 LIVE = Path(__file__).parent / "live"
-SCENES, UNITS = 320, 32
+SCENES, UNITS = 320, 24
 
 
 def localization(folder: Path) -> None:

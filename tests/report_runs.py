@@ -108,6 +108,26 @@ def neurons(
     return folder
 
 
+def pairs(folder: Path) -> Path:
+    """Write a run of kind "neurons" over sentence pairs, with hostile words."""
+    run = json.loads((neurons(folder) / "run.json").read_text(encoding="utf-8"))
+    run |= {"domain": "text", "text": {"accuracy": 0.625, "neighbors": {"dog": ["puppy"]}}}
+    for concept in run["concepts"]:
+        concept["category"] = "premise word"
+    for number, image in enumerate(run["images"]):
+        tokens = ["a", HOSTILE[number % 5], "dog", "puppy"]
+        image |= {"file": None, "premise": {"tokens": tokens}, "hypothesis": {"tokens": ["no", *tokens[:2]]}}
+        image |= {"gold": "neutral", "predicted": "entailment"}
+    for name, concept in zip(("pre:dog", "NEIGHBORS(pre:dog)"), run["concepts"], strict=False):
+        concept |= {"name": name, "category": "premise neighbors" if "(" in name else "premise word"}
+    weights = {"entail": 0.5, "neutral": 0.25, "contra": -2.0}
+    for number, unit in enumerate(run["units"][:-1]):
+        unit["formula"] = ["NEIGHBORS(pre:dog)", "sky AND NOT pre:dog"][number % 2]
+        unit |= {"also": {}, "more": {"weights": weights, "hits": [0], "false_alarms": [1, 2], "misses": [3]}}
+    write_json(folder / "run.json", run)
+    return folder
+
+
 def _counts(rng: np.random.Generator, folder: Path, run: dict[str, Any], cells: int) -> None:
     """Write tables of cells, of active pixels and of activations, invented but consistent; the last unit is silent."""
     concepts, units = len(run["concepts"]), len(run["units"])

@@ -25,8 +25,10 @@ HEADS = {
 
 
 def ask(
-    run: Annotated[Path, typer.Argument(help="folder of a neuron run")],
-    formula: Annotated[str, typer.Argument(help='such as "dog AND NOT grass"; names with blanks in double quotes')],
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="folder of a neuron run")],
+    formula: Annotated[
+        str, typer.Argument(metavar="FORMULA", help='such as "dog AND NOT grass"; names with blanks in double quotes')
+    ],
     sort: Annotated[str, typer.Option(help=f"column to sort by: {', '.join(HEADS)}; -NAME: falling")] = "-iou",
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write all units to this CSV file")] = None,

@@ -104,9 +104,7 @@ def prepare_set(
     name_or_path: Annotated[
         str, typer.Argument(metavar="NAME_OR_PATH", help="a set of `explain data list`, or a folder with recipe.toml")
     ],
-    part: Annotated[
-        list[str] | None, typer.Option(help="a part of it; may be repeated (default: what most need)")
-    ] = None,
+    part: Annotated[list[str] | None, typer.Option(help="a part of it; repeatable; default: what most need")] = None,
     archives: Annotated[Path | None, typer.Option(help="folder of archives that need not be fetched")] = None,
     accept_licence: Annotated[bool, typer.Option("--accept-licence", help="the licence is read and accepted")] = False,
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="keep what was downloaded")] = False,

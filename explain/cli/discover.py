@@ -27,7 +27,7 @@ def discover(
     data: Annotated[
         str, typer.Option(help="labelled folder (features, crops), probe folder (scene-objects), either (concepts)")
     ],
-    concept: Annotated[list[str] | None, typer.Option(help="concepts: a name; may be repeated")] = None,
+    concept: Annotated[list[str] | None, typer.Option(help="concepts: a name; repeatable")] = None,
     head: Annotated[str, typer.Option(help="crops, scene-objects: whose class maps: auto, model or fit")] = "auto",
     scenes: Annotated[str, typer.Option(help="scene-objects: auto, scene (column of the data) or predicted")] = "auto",
     category: Annotated[list[str] | None, typer.Option(help="scene-objects: concepts to count; repeatable")] = None,
@@ -36,7 +36,7 @@ def discover(
     top: Annotated[int, typer.Option(min=1, help="scene-objects: objects to list")] = 6,
     least: Annotated[int, typer.Option(min=1, help="scene-objects: images that a class needs")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="concepts: rounds of hard-negative mining")] = 10,
-    layer: Annotated[str | None, typer.Option(help="layer by name; the last map by default")] = None,
+    layer: Annotated[str | None, typer.Option(help="layer by name; default: the last map")] = None,
     split: Annotated[
         str | None, typer.Option(help="part of the data set, where its format has several; or FIT,TEST: two of them")
     ] = None,
@@ -59,7 +59,7 @@ def discover(
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Generic features, recognition from crops, objects that inform scenes, concepts in weakly labelled images."""
+    """Find what class maps show beyond boxes: features, crops, objects of scenes, concepts in weak labels."""
     if kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}{near(kind, KINDS)}; known: {', '.join(KINDS)}")
     if (kind == "concepts") != bool(concept):

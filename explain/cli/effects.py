@@ -53,17 +53,20 @@ def effects(
     input_size: opt.InputSize = None,
     mean: opt.Mean = None,
     std: opt.Std = None,
-    bins: Annotated[int | None, typer.Option(min=1, help="accuracy: bins of the firing area; 4")] = None,
+    bins: Annotated[int | None, typer.Option(min=1, help="accuracy: bins of the firing area; default: 4")] = None,
     least: Annotated[
         int | None,
-        typer.Option(min=1, help="images that accuracy asks of a unit (it fires on them; 1), ablation of a class (20)"),
+        typer.Option(
+            min=1, help="images that accuracy asks of a unit, to fire on (default: 1), ablation of a class (20)"
+        ),
     ] = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="resamplings, for intervals; 1000")] = None,
+    draws: Annotated[int | None, typer.Option(min=1, help="resamplings, for intervals; default: 1000")] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="contributions: units per class at each end; 5; ablation: in a group; 20")
+        int | None,
+        typer.Option(min=1, help="contributions: units per class at each end (default: 5); ablation: in a group (20)"),
     ] = None,
     rank: Annotated[str | None, typer.Option(help="contributions: order by contribution or weight")] = None,
-    show: Annotated[int | None, typer.Option(min=0, help="contributions: classes with pictures; 6")] = None,
+    show: Annotated[int | None, typer.Option(min=0, help="contributions: classes with pictures; default: 6")] = None,
     other: Annotated[
         Path | None, typer.Option(help="contributions: run of another layer of the network, whose units feed these")
     ] = None,
@@ -71,17 +74,20 @@ def effects(
     pair: Annotated[
         list[str] | None, typer.Option(help="copypaste: SOURCE>TARGET, classes by name or index; repeatable")
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="copypaste: pairs to find, without --pair; 20")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="copypaste: pairs to find, without --pair; default: 20")
+    ] = None,
     concept: Annotated[
         list[str] | None,
         typer.Option(help="copypaste: propose this one only; ablation: its units as a group; repeatable; steer: by it"),
     ] = None,
-    photos: Annotated[int | None, typer.Option(min=1, help="copypaste: photos per source class; 3")] = None,
-    cutouts: Annotated[int | None, typer.Option(min=1, help="copypaste: cut-outs per concept; 4")] = None,
+    photos: Annotated[int | None, typer.Option(min=1, help="copypaste: photos per source class; default: 3")] = None,
+    cutouts: Annotated[int | None, typer.Option(min=1, help="copypaste: cut-outs per concept; default: 4")] = None,
     sizes: Annotated[
-        str | None, typer.Option(help="copypaste: longer side of cut-outs over the photo's shorter one; 0.4,0.7,1")
+        str | None,
+        typer.Option(help="copypaste: longer side of cut-outs over the photo's shorter one; default: 0.4,0.7,1"),
     ] = None,
-    positions: Annotated[int | None, typer.Option(min=1, help="copypaste: places along each side; 2")] = None,
+    positions: Annotated[int | None, typer.Option(min=1, help="copypaste: places along each side; default: 2")] = None,
     region: Annotated[str | None, typer.Option(help="copypaste: what is cut out: component or whole")] = None,
     blend: Annotated[str | None, typer.Option(help="copypaste: none, feather or seamless")] = None,
     remove: Annotated[
@@ -102,7 +108,9 @@ def effects(
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="ablation: remove its most important units; repeatable")
     ] = None,
-    controls: Annotated[int | None, typer.Option(min=0, help="ablation, steer: random groups beside each; 20")] = None,
+    controls: Annotated[
+        int | None, typer.Option(min=0, help="ablation, steer: random groups beside each; default: 20")
+    ] = None,
     match: Annotated[
         str | None, typer.Option(help="ablation, steer: random units are alike in activation, or firing")
     ] = None,
@@ -112,7 +120,7 @@ def effects(
         str | None, typer.Option(help="ablation: photos that the network was trained on: all, or subsets a,b")
     ] = None,
     subset: Annotated[str | None, typer.Option(help="ablation, steer: use images of this subset only")] = None,
-    factor: Annotated[float | None, typer.Option(help="steer: what units are multiplied by; 0")] = None,
+    factor: Annotated[float | None, typer.Option(help="steer: what units are multiplied by; default: 0")] = None,
     present: Annotated[
         str | None, typer.Option(help="steer: images that show the concept: file of names, or column of images.csv")
     ] = None,
@@ -124,7 +132,7 @@ def effects(
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Accuracy when units fire, contributions to classes, ablation, copy-paste, steering; into RUN_DIR/effects/KIND."""
+    """Measure what explained units do to predictions, in five ways; into RUN_DIR/effects/KIND."""
     given = dict(locals())  # the options, before anything else has a name here
     if kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}{near(kind, KINDS)}; known: {', '.join(KINDS)}")

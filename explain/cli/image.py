@@ -29,7 +29,9 @@ def image(
     method: Annotated[
         list[str] | None, typer.Option(help="auto, cam, gradcam, …, captum:NAME; repeat to see several side by side")
     ] = None,
-    layer: Annotated[list[str] | None, typer.Option(help="layer to explain; repeat to fuse several")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="layer by name; default: the last map; repeat to fuse several")
+    ] = None,
     faithfulness: Annotated[
         bool, typer.Option("--faithfulness", help="measure the maps: insertion, deletion, …")
     ] = False,

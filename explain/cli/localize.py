@@ -38,13 +38,13 @@ def localize(
     out: opt.Out = Path("runs/localization"),
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="cam2016, maxboxacc-v2, …, or FILE.toml; repeatable  [default: cam2016]"),
+        typer.Option(help="cam2016, maxboxacc-v2, …, or FILE.toml; repeatable; default: cam2016"),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="cam, gradcam, …, captum:NAME; repeatable  [default: cam]")
+        list[str] | None, typer.Option(help="cam, gradcam, …, captum:NAME; repeatable; default: cam")
     ] = None,
     compare: Annotated[str | None, typer.Option(help="another protocol: say which images flip, and why")] = None,
-    layer: Annotated[str | None, typer.Option(help="layer to explain  [default: the last map]")] = None,
+    layer: Annotated[str | None, typer.Option(help="layer by name; default: the last map")] = None,
     align: Annotated[str, typer.Option(help="grid or receptive-field")] = "grid",
     boxes: Annotated[str | None, typer.Option(help="any, first or largest: which of an image's boxes count")] = None,
     split: Annotated[str | None, typer.Option(help="part of the data set, where its format has several")] = None,

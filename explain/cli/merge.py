@@ -16,7 +16,10 @@ __all__ = ["merge"]
 
 def merge(
     runs: Annotated[
-        list[Path], typer.Argument(help="neuron runs made with different --units, or the folders of all shards")
+        list[Path],
+        typer.Argument(
+            metavar="RUN_DIR...", help="neuron runs made with different --units, or the folders of all shards"
+        ),
     ],
     out: Annotated[Path, typer.Option(help="folder of the merged run")],
     data: Annotated[

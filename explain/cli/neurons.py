@@ -35,7 +35,7 @@ _SEVERAL = {"layer": None, "weights": "DEFAULT", "seed": 0}
 def neurons(
     model: opt.Model,
     data: Annotated[list[str], typer.Option(help="probe folder, or a known name such as scenes; several are united")],
-    layer: Annotated[list[str] | None, typer.Option(help="layer by name, the last map by default; repeatable")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="layer by name; default: the last map; repeatable")] = None,
     length: Annotated[int, typer.Option(min=1, help="concepts per formula at most; 1: network dissection")] = 3,
     beam: Annotated[int, typer.Option(min=1, help="formulas kept per round")] = 5,
     quantile: Annotated[float, typer.Option(help="share of positions where a unit is active")] = 0.005,
@@ -88,7 +88,8 @@ def neurons(
     show: Annotated[int, typer.Option(min=0, help="rows of the table that is printed")] = 20,
     out: opt.Out = Path("runs/neurons"),
     weights: Annotated[
-        list[str] | None, typer.Option(help="DEFAULT, none (random, by --seed) or a file; several are compared")
+        list[str] | None,
+        typer.Option(help="DEFAULT, none (random, by --seed) or a file; repeatable: they are compared"),
     ] = None,
     transform: opt.Transform = None,
     class_names: opt.ClassNames = None,

@@ -29,14 +29,16 @@ def effects(
         str | None, typer.Option(help="transfer: other sentence pairs; flips: the run's, as recorded by default")
     ] = None,
     model: Annotated[str | None, typer.Option(help="transfer, flips: the run's model; as recorded by default")] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="pmi: concepts to name for each class; 10")] = None,
-    smoothing: Annotated[float | None, typer.Option(min=0, help="pmi: added to every count; 100")] = None,
-    least: Annotated[int | None, typer.Option(min=1, help="accuracy: pairs that a unit must fire for; 1")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="pmi: concepts to name for each class; default: 10")] = None,
+    smoothing: Annotated[float | None, typer.Option(min=0, help="pmi: added to every count; default: 100")] = None,
+    least: Annotated[
+        int | None, typer.Option(min=1, help="accuracy: pairs that a unit must fire for; default: 1")
+    ] = None,
     category: Annotated[str | None, typer.Option(help="transfer: column of the data; category")] = None,
     units: Annotated[str | None, typer.Option(help="flips: units as FIRST:LAST or a,b,c; all")] = None,
-    controls: Annotated[int | None, typer.Option(min=1, help="flips: control words of each word; 5")] = None,
+    controls: Annotated[int | None, typer.Option(min=1, help="flips: control words of each word; default: 5")] = None,
     position: Annotated[str | None, typer.Option(help="flips: where words are inserted: end, or start")] = None,
-    examples: Annotated[int | None, typer.Option(min=0, help="flips: pairs kept of each edit; 3")] = None,
+    examples: Annotated[int | None, typer.Option(min=0, help="flips: pairs kept of each edit; default: 3")] = None,
     device: opt.Device = "auto",
     seed: opt.Seed = 0,
     limit: Annotated[
@@ -45,7 +47,7 @@ def effects(
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """PMI of words and classes, confusion, accuracy by IoU, other data, words that flip; into RUN_DIR/effects/KIND."""
+    """Measure what words, formulas and units have to do with answers, in five ways; into RUN_DIR/effects/KIND."""
     if kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}{near(kind, KINDS)}; known: {', '.join(KINDS)}")
     own: dict[str, dict[str, Any]] = {  # what is not given is the job's default

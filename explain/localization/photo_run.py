@@ -67,7 +67,7 @@ def write_photo_run(
         "manifest": make_manifest("image", config=config, model=model),
         **_method_facts(found.maps[0]),
         "methods": methods,
-        "warnings": [*random_note(config["model"]["source"]), *found.warnings],
+        "warnings": [*random_note(config["model"].get("source", "")), *found.warnings],
         "images": photo_rows(found, paths),
     }
     if means := faithfulness_means(found):

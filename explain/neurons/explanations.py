@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,27 @@ class UnitExplanation:
         """How much higher the IoU could be at most; 0 where certified."""
         return None if self.bound is None else max(0.0, self.bound - self.iou)
 
+    def table(self) -> str:
+        """Return what there is to say of the unit as text, a line each; what is not known has no line."""
+        evidence = self.evidence
+        rows = [
+            ("unit", str(self.unit) if self.range is None else f"{self.unit}, range {self.range}"),
+            ("formula", self.formula or "-"),
+            ("IoU", f"{self.iou:.4f}"),
+            ("held-out IoU", f"{evidence.iou_heldout:.4f}" if evidence is not None else None),
+            ("p-value", f"{evidence.p_value:.3g}" if evidence is not None and evidence.p_value is not None else None),
+            ("best concept", f"{self.label} ({self.score:.4f})" if self.label is not None else None),
+            ("by length", ", ".join(f"{length}: {iou:.4f}" for length, _, iou in self.best_by_length) or None),
+            ("precision, recall", f"{self.precision:.3f}, {self.recall:.3f}"),
+            ("search", f"{self.search}{', proven the best of its length' if self.certified else ''}"),
+        ]
+        return "\n".join(f"{name:<19}{text}" for name, text in rows if text is not None)
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.table())}</pre>"
+
+
+@dataclass(frozen=True, repr=False)
 class Units:
     """Unit explanations in ascending order; ``units[42]`` is unit 42, also where only some units were explained.
 
@@ -95,6 +115,10 @@ class Units:
     """
 
     rows: tuple[UnitExplanation, ...]
+
+    def __repr__(self) -> str:
+        named = f": {self.rows[0].unit} to {self.rows[-1].unit}" if self.rows else ""
+        return f"Units({len(self.rows)} rows{named})"
 
     def __getitem__(self, unit: int | tuple[int, int]) -> UnitExplanation:
         number, which = unit if isinstance(unit, tuple) else (unit, None)

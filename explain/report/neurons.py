@@ -19,6 +19,7 @@ from explain.report.neurons_charts import beam_rows, category_rows, length_rows,
 from explain.report.neurons_data import report_data
 from explain.report.neurons_effects import effect_rows
 from explain.report.neurons_table import TABLE_BYTES, AskTable, ask_table
+from explain.report.neurons_text import SITES, read_texts
 from explain.report.neurons_units import Sources, flat_units, unit_view
 from explain.report.outlines import read_masks
 from explain.report.parts import Part, header_rows
@@ -100,7 +101,8 @@ def _sources(folder: Path, run: Mapping[str, Any], place: _Place, album: Album) 
     masks = read_masks(folder / "arrays" / "examples.npz")
     values = read_values(folder, len(run["units"]))
     threshold = run["summary"]["threshold_iou"]
-    return Sources(run["images"], album, masks, values, threshold, place.href, effect_rows(folder))
+    effects, texts = effect_rows(folder), read_texts(folder, run)
+    return Sources(run["images"], album, masks, values, threshold, place.href, effects, texts)
 
 
 def _index(folder: Path, run: dict[str, Any], prefix: str, place: _Place, album: Album, table: AskTable) -> Part:
@@ -172,6 +174,8 @@ def _common(run: Mapping[str, Any], sources: Sources, place: _Place) -> dict[str
         "concept_href": lambda name: f"{place.concepts}#concept-{numbers[name]}" if name in numbers else None,
         "viewbox": f"0 0 {masks['shape'][1]} {masks['shape'][0]}" if masks else "0 0 1 1",
         "ranges": run["settings"].get("ranges"),
+        "text": run.get("text"),
+        "site": SITES["text" if run.get("domain") == "text" else "vision"],
     }
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from explain.report.effects import read_effects
 from explain.report.formatting import number
+from explain.report.neurons_text import confusion_rows, flip_rows
 
 __all__ = ["effect_rows", "unit_effects"]
 
-_SKIPPED = ("unit", "formula", "iou", "iou_heldout")
+_SKIPPED = ("unit", "formula", "iou", "iou_heldout", "weights")
 """What the view says already."""
 _NAMES = {
-    "accuracy": "right, of the images where it fires",
+    "accuracy": "percent right where it fires",
     "images": "images where it fires",
     "right": "of them, classified right",
     "by_area": "right by the area that fires, smallest first",
@@ -24,6 +25,8 @@ _NAMES = {
     "among_bottom": "classes with it among their bottom units",
 }
 _MOST = 5
+_TEXT = {"confusion": confusion_rows, "flips": flip_rows}
+"""Jobs whose findings are told in another way."""
 
 Row = tuple[str, str, str]
 
@@ -38,7 +41,12 @@ def effect_rows(folder: Path) -> dict[str, list[Row]]:
     """
     found: dict[str, list[Row]] = {}
     for job, run in read_effects(folder).items():
-        units = run.get("findings", {}).get("units")
+        findings = run.get("findings", {})
+        if job in _TEXT:
+            for unit, rows in _TEXT[job](findings).items():
+                found.setdefault(unit, []).extend(rows)
+            continue
+        units = findings.get("units")
         for unit, facts in (units if isinstance(units, Mapping) else {}).items():
             if isinstance(facts, Mapping):
                 found.setdefault(unit, []).extend(unit_effects(job, facts))

@@ -11,6 +11,7 @@ from explain.neurons.formula import minor_negation, parse
 from explain.report.album import Album
 from explain.report.formatting import number
 from explain.report.neurons_charts import Values, activation_chart, joined_bins
+from explain.report.neurons_text import Texts, marked_pair, pmi_table, weight_text
 from explain.report.outlines import outline
 
 __all__ = ["GROUPS", "Sources", "flat_units", "silence", "unit_view"]
@@ -51,6 +52,8 @@ class Sources:
     """The address of a unit, by its key."""
     effects: Mapping[str, Sequence[tuple[str, str, str]]] = field(default_factory=dict)
     """Of `explain.report.neurons_effects.effect_rows`."""
+    texts: Texts | None = None
+    """Of a run over sentence pairs."""
 
 
 def flat_units(run: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -74,7 +77,8 @@ def unit_view(unit: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
         if lists.get(kind):
             shown = [_shot(unit, kind, word, rank, one, sources) for rank, one in enumerate(lists[kind], start=1)]
             groups.append({"kind": kind, "heading": heading, "shown": shown})
-    groups += _pair_groups(unit.get("more") or {}, sources)
+    more = unit.get("more") or {}
+    groups += _pair_groups(unit, more, sources)
     edges, counts, zero = _histogram(unit, sources.values)
     return {
         "silent": silence(unit),
@@ -89,17 +93,20 @@ def unit_view(unit: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
         "detector": (unit["score"] or 0.0) > sources.threshold,  # network dissection's rule: one concept is enough
         "href": sources.href(unit["key"]),
         "effects": list(sources.effects.get(str(unit["unit"]), ())),
+        "weights": weight_text(more),
+        "pmi": pmi_table(unit["formula"], sources.texts) if sources.texts else [],
     }
 
 
-def _pair_groups(more: Mapping[str, Any], sources: Sources) -> list[dict[str, Any]]:
+def _pair_groups(unit: Mapping[str, Any], more: Mapping[str, Any], sources: Sources) -> list[dict[str, Any]]:
     """Return the sentence pairs that a run over text names for a unit."""
     return [
         {
             "kind": kind,
             "heading": heading,
             "shown": [
-                {"name": image["name"], "pair": _pair(image)} for image in (sources.images[n] for n in more[kind])
+                {"name": image["name"], "pair": _pair(image, unit, sources)}
+                for image in (sources.images[n] for n in more[kind])
             ],
         }
         for kind, heading in PAIRS.items()
@@ -107,12 +114,11 @@ def _pair_groups(more: Mapping[str, Any], sources: Sources) -> list[dict[str, An
     ]
 
 
-def _pair(image: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a sentence pair as text; None for an image."""
-    if "premise" not in image:
+def _pair(image: Mapping[str, Any], unit: Mapping[str, Any], sources: Sources) -> dict[str, Any] | None:
+    """Return a sentence pair with the words of the unit's formula marked; None for an image."""
+    if sources.texts is None or "premise" not in image:
         return None
-    sides = {side: " ".join(image[side]["tokens"]) for side in ("premise", "hypothesis")}
-    return {**sides, "gold": image.get("gold"), "predicted": image.get("predicted")}
+    return marked_pair(image, unit["formula"], sources.texts)
 
 
 def silence(unit: Mapping[str, Any]) -> str:
@@ -153,7 +159,7 @@ def _shot(
     which = f"rank {rank}" if kind == "top" else f"{word} {rank}"
     return {
         "name": image["name"],
-        "pair": _pair(image),
+        "pair": _pair(image, unit, sources),
         "picture": sources.album.classes.get(image["file"] or ""),
         "peak": example["peak"],
         "iou": example["iou"],

@@ -41,6 +41,9 @@ class TextRun:
         told = f", {self.settings.baseline}" if self.settings.baseline else ""
         return f"TextRun({self.run!r}, accuracy {100 * self.accuracy:.1f} %{told})"
 
+    def _repr_html_(self) -> str:
+        return self.run._repr_html_()
+
     @property
     def units(self) -> Units:
         """As in `explain.neurons.results.NeuronRun`."""

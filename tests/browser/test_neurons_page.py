@@ -19,6 +19,10 @@ from explain.report import render
 def run(tmp_path_factory):
     """Return a run folder of nine units with its page."""
     folder = report_runs.neurons(tmp_path_factory.mktemp("neurons") / "run", units=9)
+    for number in range(5):  # upright and lying ones
+        report_runs.picture(
+            folder / "images" / f"{number:05d}.webp", [(64, 64), (40, 80), (80, 40)][number % 3], number
+        )
     value = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     for number, unit in enumerate(value["units"][:-1]):
         unit["category"] = ["object", "mixed"][number % 2]
@@ -201,6 +205,57 @@ def test_pictures_are_enlarged_with_mouse_and_keyboard(opened):
     opened.get_by_role("button", name="enlarge").nth(1).focus()
     opened.keyboard.press("Enter")
     assert opened.locator("dialog[open] .line").inner_text() != first
+
+
+def test_upright_pictures_are_narrower_not_taller(opened):
+    sizes = opened.eval_on_selector_all(
+        "article.unit svg.shot",
+        "all => all.slice(0, 30).map((one) => [one.clientWidth, one.clientHeight, getComputedStyle(one).aspectRatio])",
+    )
+    shapes = set()
+    for width, height, ratio in sizes:
+        wide, high = (float(side) for side in ratio.split("/"))
+        assert width / height == pytest.approx(wide / high, rel=0.03)
+        assert height <= 168.5  # 10.5rem
+        shapes.add(wide > high)
+    assert shapes == {True, False}
+
+
+def test_links_at_the_top_lead_to_the_parts(opened):
+    links = opened.locator("nav.pages a")
+    assert links.count() == 5
+    for place in range(5):
+        target = links.nth(place).get_attribute("href")
+        links.nth(place).click()
+        opened.wait_for_function(f"document.querySelector('{target}').getBoundingClientRect().top < innerHeight")
+    assert "What these numbers say" in opened.locator(target).inner_text()
+
+
+def test_paper_has_no_controls_and_all_units(opened):
+    opened.emulate_media(media="print")
+    for what in (".tools", ".ask", "nav.pages", "button.enlarge", ".outlines input"):
+        assert not opened.locator(what).first.is_visible()
+    assert opened.locator("article.unit").first.is_visible()
+    assert opened.evaluate("document.querySelector('table.units').scrollWidth") <= 1280
+
+
+def test_the_page_of_a_text_run(open_page, tmp_path):
+    path = render(report_runs.pairs(tmp_path / "run"))
+    page = open_page(PHONE)
+    page.goto(path.as_uri())
+    assert too_wide(page) == 0
+    words = page.locator("article.unit mark").all_text_contents()
+    assert "puppy" in " ".join(words)
+    styles = "(one) => getComputedStyle(one).textDecorationStyle"
+    asked, forbidden = page.locator("article mark:not(.not)").first, page.locator("article mark.not").first
+    assert (asked.evaluate(styles), forbidden.evaluate(styles)) == ("solid", "wavy")
+    assert page.locator(".outlines").count() == page.locator("svg.shot").count() == 0
+    page.evaluate("document.querySelectorAll('article:nth-of-type(n+3)').forEach((one) => one.remove())")
+    assert serious(page) == []
+    page.locator(".ask input").fill("NEIGHBORS(pre:dog)")
+    page.keyboard.press("Enter")
+    page.locator(".answer table").wait_for()
+    assert " pairs (" in page.locator(".answer .line").text_content()
 
 
 # --- ask -----------------------------------------------------------------------------------------------------------

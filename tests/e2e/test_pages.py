@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pages import ROOT, blocks_of, check_page
 
-PAGES = ["docs/howto/first-hour.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/tutorials/*.md"))]
+HOWTO = ["docs/howto/add-a-method.md", "docs/howto/first-hour.md"]
+PAGES = [*HOWTO, *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/tutorials/*.md"))]
 
 
 @pytest.fixture

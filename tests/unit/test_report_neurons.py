@@ -27,6 +27,7 @@ from explain.report import render
 from explain.report.formatting import linked
 from explain.report.neurons_charts import activation_chart, beam_rows, joined_bins, length_rows
 from explain.report.neurons_table import packed, varints
+from explain.report.neurons_text import Texts, marked_pair
 from explain.report.outlines import path_data
 
 SCHEMA = Path(explain.report.__file__).parent / "schema" / "neurons.json"
@@ -216,6 +217,7 @@ def test_sentence_pairs_stand_as_text(run):
             "gold": "neutral",
             "predicted": "entailment",
         }
+    value["domain"] = "text"
     value["units"][1] |= {"also": {}, "more": {"hits": [2], "misses": [3, 4], "false_alarms": []}}
     (run / "run.json").write_text(json.dumps(value), encoding="utf-8")
     html = render(run).read_text(encoding="utf-8")
@@ -223,12 +225,13 @@ def test_sentence_pairs_stand_as_text(run):
     for text in (
         "Pairs with the highest activation",
         "It fires and the formula holds",
+        "Misses: the formula holds and it does not fire",
         "a &lt;b&gt; p2",
         "a &lt;b&gt; p4",
     ):
         assert text in article
-    assert "neutral, predicted entailment" in article
-    assert "The formula holds and it does not fire" not in article
+    assert "label neutral, answer entailment" in article
+    assert "False alarms" not in article
     assert '<svg class="shot' not in html
 
 
@@ -300,6 +303,101 @@ def test_effects_stand_with_their_unit(run):
     data = json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert {"job": "accuracy", "what": "images where it fires", "text": "7"} in data["units"][2]["effects"]
     assert faults(data, json.loads(SCHEMA.read_text(encoding="utf-8"))) == []
+
+
+# --- sentence pairs ------------------------------------------------------------------------------------------------
+
+PAIR = {
+    "name": "0",
+    "file": None,
+    "gold": "neutral",
+    "predicted": "entailment",
+    "premise": {"tokens": ["A", "Dog", "<b>", "sleeps"], "tags": ["DT", "NN", "SYM", "VBZ"]},
+    "hypothesis": {"tokens": ["a", "cat", "sleeps", "now"], "words": ["a", "cat", "sleep", "now"]},
+}
+TEXTS = Texts(
+    {"dog": ["puppy"], "lion": ["cat", "tiger"]},
+    {
+        "pre:dog": "premise word",
+        "pre:tag:VBZ": "premise tag",
+        "hyp:sleep": "hypothesis word",
+        "NEIGHBORS(hyp:lion)": "hypothesis neighbors",
+        "overlap:25": "overlap",
+    },
+    {"pre:dog": [0.5, -0.25, 0.0]},
+)
+
+
+@pytest.mark.parametrize(
+    ("formula", "premise", "hypothesis"),
+    [
+        ("pre:dog", [("A", ""), ("Dog", "yes"), ("<b> sleeps", "")], [("a cat sleeps now", "")]),
+        ("NOT pre:tag:VBZ", [("A Dog <b>", ""), ("sleeps", "not")], [("a cat sleeps now", "")]),
+        ("hyp:sleep", [("A Dog <b> sleeps", "")], [("a cat", ""), ("sleeps", "yes"), ("now", "")]),  # by its lemma
+        ("NOT (NOT NEIGHBORS(hyp:lion))", [("A Dog <b> sleeps", "")], [("a", ""), ("cat", "yes"), ("sleeps now", "")]),
+        ("pre:dog AND NOT pre:dog", [("A", ""), ("Dog", "yes"), ("<b> sleeps", "")], [("a cat sleeps now", "")]),
+        ("overlap:25", [("A Dog <b> sleeps", "")], [("a cat sleeps now", "")]),  # "a" is none, "sleep" is another word
+        (None, [("A Dog <b> sleeps", "")], [("a cat sleeps now", "")]),
+    ],
+)
+def test_words_of_a_formula_are_marked(formula, premise, hypothesis):
+    found = marked_pair(PAIR, formula, TEXTS)
+    assert (found["premise"], found["hypothesis"]) == (premise, hypothesis)
+
+
+def test_shared_words_are_marked_for_overlap():
+    pair = {**PAIR, "hypothesis": {"tokens": ["sleeps", "A", "!"]}}
+    found = marked_pair(pair, "NOT overlap:25", TEXTS)
+    assert found["premise"] == [("A Dog <b>", ""), ("sleeps", "not")]
+    assert found["hypothesis"] == [("sleeps", "not"), ("A !", "")]
+
+
+def test_weights_pmi_confusion_and_flips_of_a_text_run(run):
+    value = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    names = [concept["name"] for concept in value["concepts"]]
+    value |= {"domain": "text", "text": {"accuracy": 0.625, "neighbors": {}}}
+    value["units"][1] |= {
+        "formula": "dog AND NOT sky",
+        "also": {},
+        "more": {"weights": {"entail": 0.5, "contra": -2.0}},
+    }
+    (run / "run.json").write_text(json.dumps(value), encoding="utf-8")
+    there = {"pairs": 40, "accuracy": 0.7, "label_entropy": 1.5, "prediction_entropy": 0.25}
+    gain = {"value": 9.0, "low": 4.0, "high": 14.0, "n": 60}
+    flip = {
+        "unit": 1, "edit": "insert", "side": "hypothesis", "words": ["<b>"], "label": "contradiction", "toward": True,
+        "flips": {"value": 12.0, "low": 5.0, "high": 20.0, "n": 60}, "control": 3.0, "gain": gain,
+    }  # fmt: skip
+    jobs = {
+        "pmi": {},
+        "confusion": {"units": {"1": {"confusion": there}}},
+        "flips": {"rows": [flip], "units": {"1": [0]}},
+    }
+    for job, findings in jobs.items():
+        (run / "effects" / job / "arrays").mkdir(parents=True)
+        facts = {
+            "schema": 1, "kind": "effects", "job": job, "manifest": report_runs.manifest("effects"), "layer": "act",
+            "notes": [], "warnings": [], "tables": [], "pictures": [], "findings": findings,
+        }  # fmt: skip
+        (run / "effects" / job / "effects.json").write_text(json.dumps(facts), encoding="utf-8")
+    numbers = [names.index("sky"), names.index("dog")]
+    values = np.array([[0.5, -0.25, 0.0], [-1.0, 2.0, 3.0]])
+    np.savez(run / "effects" / "pmi" / "arrays" / "records.npz", pmi=values, concepts=np.array(numbers))
+    html = render(run).read_text(encoding="utf-8")
+    article = html[html.index('id="unit-1"') :].partition("</article>")[0]
+    for text in (
+        "entailment +0.500, contradiction \u22122.000",
+        '<bdi>sky</bdi></th><td class="n">+0.50</td><td class="n">\u22120.25</td><td class="n">0.00</td>',
+        "<bdi>percent right there</bdi></td><td><bdi>70.0</bdi>",
+        "1.50 and 0.25 bits",
+        "insert “&lt;b&gt;” into the hypothesis",
+        "12.0 % of 60 answers go to contradiction; with control words 3.0 %: +9.0 [+4.0, +14.0] points",
+        "active pairs",
+    ):
+        assert text in article
+    assert "of the network’s answers are right" in html
+    assert "held-out images" not in html
+    assert "<script>alert" not in html
 
 
 # --- its data ------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@
       more.remove();
     } }, `show all ${order.length}`);
     return [
-      make("p", { class: "line" }, make("bdi", {}, make("b", {}, formulaText(node))), `: ${concepts} concept${concepts > 1 ? "s" : ""}, ${found.pixels.toLocaleString("en").replaceAll(",", "\u202f")} pixels (${share.toFixed(2)} %)`),
+      make("p", { class: "line" }, make("bdi", {}, make("b", {}, formulaText(node))), `: ${concepts} concept${concepts > 1 ? "s" : ""}, ${found.pixels.toLocaleString("en").replaceAll(",", "\u202f")} ${section.dataset.sites} (${share.toFixed(2)} %)`),
       make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "answers" },
         make("table", { class: "answers" }, caption,
           make("thead", {}, make("tr", {}, ...heads.map((head, i) => make("th", { scope: "col", class: i === 5 ? false : "n" }, head)))), body)),
@@ -67,7 +67,7 @@
   if (stored || section.dataset.file) {
     const form = make("form", { class: "tools", onsubmit: asked }, make("label", {}, "Formula ", input), make("button", {}, "ask"));
     section.append(make("p", { class: "lead" }, "AND, OR, NOT and parentheses; names with blanks in double quotes. The scores are those of ",
-      make("code", {}, "explain ask"), ", from all pixels."), form, output);
+      make("code", {}, "explain ask"), `, from all ${section.dataset.sites}.`), form, output);
     for (const one of section.querySelectorAll(".when-off")) one.hidden = true;
     document.addEventListener("ask", (event) => {
       if (event.detail === input.value && output.childElementCount) return;

@@ -282,10 +282,11 @@ def _cells(row: WordFlips) -> tuple[str, ...]:
 
 def _notes(findings: FlipFindings, position: Position) -> tuple[str, ...]:
     where = "before the first word" if position == "start" else "after the last word"
+    skipped = f" ({findings.skipped} of them possible in no pair)" if findings.skipped else ""
     return (
-        f"{findings.proposed} edits proposed by formulas and class weights, {findings.skipped} of them possible in no"
-        f" pair; each made in every one of {findings.pairs} correctly classified pairs that it concerns, and so were"
-        f" control words of like frequency (and tag) in the same pairs. Words are inserted {where}.",
+        f"{findings.proposed} edits were proposed by formulas and class weights{skipped}; each was made in every one of"
+        f" the {findings.pairs} correctly classified pairs that it concerns; so were control words of like frequency"
+        f" (and tag), in the same pairs. Words are inserted {where}.",
         f"{findings.above} edits flip more answers than their controls (the 95 % interval of the difference lies above"
         f" 0), {findings.below} fewer, of {sum(row.gain.n >= _LEAST for row in findings.rows)} that can be made in at"
         f" least {_LEAST} pairs.",
