@@ -170,7 +170,7 @@ def test_options_named_alone_exist(page, commands):
     if page.name in ("CONTRIBUTING.md", "CHANGELOG.md", "architecture.md"):
         return  # these name options of other tools, and of earlier versions
     known = {option for options in commands.values() for option in options or ()} | {"--nproc-per-node"}  # torchrun's
-    for script in (ROOT / "benchmarks").glob("*.py"):
+    for script in [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/**/*.py"), *ROOT.glob(".ci/*.py")]:
         known |= set(re.findall(r'"(--[a-z-]+)"', script.read_text(encoding="utf-8")))
     named = {text.split()[0] for text in inline(page) if re.match(r"--[a-z][a-z-]+( |$)", text)}
     assert named <= known, sorted(named - known)
