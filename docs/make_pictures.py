@@ -56,7 +56,9 @@ def neurons(subject: Subject) -> Image.Image:
 
     The units are those of highest IoU, one for each best single concept.
     """
-    run = explain.dissect(subject, probe=scenes_folder(SCENES), length=2, units=range(UNITS), shuffles=0, draws=0)
+    layer = "_bn1"  # before the activation, which clips the highest values
+    probe = scenes_folder(SCENES)
+    run = explain.dissect(subject, layer=layer, probe=probe, length=2, units=range(UNITS), shuffles=0, draws=0)
     rows: dict[str | None, int] = {}
     for row, unit in sorted(enumerate(run.units), key=lambda pair: -pair[1].iou):
         rows.setdefault(unit.label, row)
