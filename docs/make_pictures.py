@@ -56,9 +56,9 @@ def neurons(subject: Subject) -> Image.Image:
 
     The units are those of highest IoU, one for each best single concept.
     """
-    # Before the last activation, which many units saturate: their most active images would be ties.
-    options = {"length": 2, "units": range(UNITS), "shuffles": 0, "draws": 0}
-    run = explain.dissect(subject, "_bn1", scenes_folder(SCENES), **options)
+    layer = "_bn1"  # before the activation, which clips the highest values
+    probe = scenes_folder(SCENES)
+    run = explain.dissect(subject, layer=layer, probe=probe, length=2, units=range(UNITS), shuffles=0, draws=0)
     rows: dict[str | None, int] = {}
     for row, unit in sorted(enumerate(run.units), key=lambda pair: -pair[1].iou):
         rows.setdefault(unit.label, row)
