@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from explain.localization.saving import write_result
 from explain.nets import linear_head
 from explain.runs import read_json, write_json
 
-LIVE = Path(__file__).parent / "live"
+LIVE = Path(__file__).resolve().parent / "live"
 SCENES, UNITS = 320, 24
 
 
@@ -34,9 +35,10 @@ def localization(folder: Path) -> None:
 
 
 def neurons(folder: Path) -> None:
-    """Explain the first units before the last activation, which many saturate; held-out scores and chance beside."""
-    options = {"length": 3, "units": range(UNITS), "shuffles": 199, "draws": 200}
-    run = explain.dissect(explain.load("demo"), layer="_bn1", probe=scenes_folder(SCENES), **options)
+    """Explain the first units before the last activation, which many of them saturate, with held-out scores and chance."""
+    subject, probe = explain.load("demo"), scenes_folder(SCENES)
+    units = range(UNITS)
+    run = explain.dissect(subject, layer="_bn1", probe=probe, length=3, units=units, shuffles=199, draws=200)
     run.save(folder)
 
 
@@ -49,13 +51,15 @@ def main(names: list[str]) -> None:
     LIVE.mkdir(exist_ok=True)
     for name in names or jobs:
         make, file = jobs[name]
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / name
+        with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+            folder = Path(name)  # as the page's commands call it
             make(folder)
             # Where the data lie on this machine, and how this file was called, does not matter to a reader.
             run = read_json(folder / file)
             run["manifest"] |= {"command": ["python", "docs/make_live.py", name]}
             run["manifest"]["data"] |= {"path": None}
+            if "cells" in run["manifest"]:
+                run["manifest"]["cells"] |= {"file": None}
             write_json(folder / file, run)
             shutil.copyfile(explain.render(folder), LIVE / f"{name}.html")
         print(f"{LIVE / name}.html: {(LIVE / f'{name}.html').stat().st_size / 1e6:.2f} MB")
