@@ -89,8 +89,6 @@ class CamModule(nn.Module):
         wanted = [] if classes is None or self.top else _indices(classes, subject, number)
         place = found.map.device
         self.register_buffer("chosen", torch.tensor(wanted, dtype=torch.int64, device=place), persistent=False)
-        self.register_buffer("weight", None, persistent=False)
-        self.register_buffer("constant", None, persistent=False)
         self.chosen: Tensor
         self.weight: Tensor | None
         self.constant: Tensor | None
@@ -116,14 +114,26 @@ class CamModule(nn.Module):
     def _take(self, found: Trace, folded: bool) -> None:
         """Keep where the map is, and where its weights are."""
         self.layer, self.call, self.layout = found.layer, found.call, found.head.layout
-        self.norm, self.weight, self.constant, self._mark = "", None, None, None
+        self.norm, self._mark = "", None
+        self._keep(None, None)
         if folded:
             self.norm, self.head = find_normed_linear(self.model, found)
             return
         weight, constant = class_weights(found.head, found.map)
         self.head = find_linear(self.model, weight, constant)
         if not self.head:
-            self.weight, self.constant, self._mark = weight.float(), constant.float(), mark_of(self.model)
+            self._keep(weight.float(), constant.float())
+            self._mark = mark_of(self.model)
+
+    def _keep(self, weight: Tensor | None, constant: Tensor | None) -> None:
+        """Keep weights as buffers; none as plain attributes: torch 2.6 exports no module with an empty buffer."""
+        for name, value in (("weight", weight), ("constant", constant)):
+            if hasattr(self, name):
+                delattr(self, name)
+            if value is None:
+                setattr(self, name, None)
+            else:
+                self.register_buffer(name, value, persistent=False)
 
     def _weights(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the live weights ``(n, c)`` and constants ``(n,)``, float32."""

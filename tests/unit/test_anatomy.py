@@ -686,4 +686,6 @@ def test_hugging_face(name, settings, layer, grid, reason):
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}Config")(**settings)
     model = filled(getattr(transformers, f"{name}ForImageClassification")(config))
+    if layer not in dict(model.named_modules()):
+        layer = layer.replace(".layers.", ".encoder.layer.")  # before transformers 5
     check_found(model, (64, 64), layer, grid, reason)

@@ -305,6 +305,8 @@ def test_weights_that_are_out_of_step_are_not_exported():
     deployed.model[9].weight.mul_(2)
     with pytest.raises(ModelError, match=r"call refresh\(\) before the export"):
         torch.export.export(deployed, (images,), strict=False)
+    if torch.__version__.startswith("2.6."):  # it leaves a hook behind on a module whose export failed
+        deployed = copy.deepcopy(deployed)
     deployed.refresh(images)
     program = torch.export.export(deployed, (images,), strict=False)
     agrees(program.module()(images), deployed.model, images, "top5")

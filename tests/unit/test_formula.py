@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explain.errors import InputError
@@ -24,6 +24,8 @@ names = st.one_of(
     st.text(min_size=1),
 )
 letters = st.sampled_from(["a", "b", "c"])
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine stops a test for half a second now and then."""
 
 
 def formulas(leaf=names):
@@ -97,6 +99,7 @@ def test_errors_name_the_column_and_what_was_expected(text, column, expected, go
     assert "\n" not in message
 
 
+@PATIENT
 @given(formulas())
 def test_parse_reads_what_str_prints(formula):
     read = parse(str(formula))
@@ -106,18 +109,21 @@ def test_parse_reads_what_str_prints(formula):
     assert str(parse(str(canonical(formula)))) == str(canonical(formula))
 
 
+@PATIENT
 @given(formulas(letters))
 def test_canonical_form_means_the_same(formula):
     assert np.array_equal(evaluate(formula, MASKS.__getitem__), evaluate(canonical(formula), MASKS.__getitem__))
     assert str(canonical(canonical(formula))) == str(canonical(formula))
 
 
+@PATIENT
 @given(formulas(letters), formulas(letters))
 def test_equal_formulas_have_equal_masks(one, other):
     if one == other:
         assert np.array_equal(evaluate(one, MASKS.__getitem__), evaluate(other, MASKS.__getitem__))
 
 
+@PATIENT
 @given(formulas(letters), formulas(letters))
 def test_de_morgan(one, other):
     left = evaluate(Not(And((one, other))), MASKS.__getitem__)
