@@ -7,7 +7,7 @@ A page is run from top to bottom in an empty folder:
 - a ``text`` block is what the block before it printed; ``<!-- first N -->`` before it: its first N lines.
 
 ``<!-- test: OPTIONS -->`` before a block: the test adds the options to its commands, so that it is fast, and compares
-nothing. ``<!-- not run -->``: nobody runs it.
+nothing; so it stands before what asks such a reduced run, too. ``<!-- not run -->``: nobody runs it.
 
 Write the outputs again: python tests/pages.py docs/tutorials/image.md ...
 """
@@ -100,7 +100,7 @@ def run_page(page, call: Callable[[list[str]], str], folder: Path, *, reduce=Tru
             heard = io.StringIO()
             with contextlib.redirect_stdout(heard):
                 exec(compile(block.body, f"{page.name}", "exec"), names)
-            printed, reduced = heard.getvalue(), False
+            printed, reduced = heard.getvalue(), reduce and "<!-- test: " in block.before
 
 
 def _called(words, more, call):

@@ -42,9 +42,11 @@ def doubts(
             name = next(key for key in ("pxap", "maxboxacc", "gt_known") if key in own)
             centre = baselines["centre"][protocol][name]
             if own[name].low <= centre.value:
+                above = own[name].value > centre.value
                 found.append(
-                    f"{method} under {protocol} is not above the centre baseline ({name} {own[name]} against"
-                    f" {centre.value:.1f}): this is no localization"
+                    f"{method} under {protocol} is not {'clearly ' if above else ''}above the centre baseline"
+                    f" ({name} {own[name]} against {centre.value:.1f}): "
+                    + ("the interval holds both, more images would tell" if above else "this is no localization")
                 )
     for protocol, own in baselines["truth"].items():
         if "gt_known" in own and own["gt_known"].value < 99:
