@@ -35,7 +35,7 @@ def localization(folder: Path) -> None:
 
 
 def neurons(folder: Path) -> None:
-    """Explain the first units before the last activation, which many saturate, with held-out scores and chance."""
+    """Explain the first units before the last activation, which many of them saturate, with held-out scores."""
     subject, probe = explain.load("demo"), scenes_folder(SCENES)
     units = range(UNITS)
     run = explain.dissect(subject, layer="_bn1", probe=probe, length=3, units=units, shuffles=199, draws=200)
