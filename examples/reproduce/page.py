@@ -38,7 +38,9 @@ def text():
 
 def filled(page):
     """Return a page with its part between the two marks made anew."""
-    return re.sub(r"(<!-- figures -->\n).*?(\n<!-- end -->)", lambda match: match[1] + text() + match[2], page, flags=re.S)
+    return re.sub(
+        r"(<!-- figures -->\n).*?(\n<!-- end -->)", lambda match: match[1] + text() + match[2], page, flags=re.S
+    )
 
 
 if __name__ == "__main__":
