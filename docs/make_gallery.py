@@ -1,7 +1,8 @@
 """The gallery: each script of examples/ run, with one picture or the first lines that it prints.
 
-``python docs/make_gallery.py`` writes docs/gallery/index.md and docs/images/gallery (a minute or two; needs the extras "demo"
-and "discovery"); ``python docs/make_gallery.py NAME …`` runs these scripts only and keeps what the page has of the others.
+``python docs/make_gallery.py`` writes docs/gallery/index.md and docs/images/gallery (a minute or two; needs the extras
+"demo" and "discovery"); ``python docs/make_gallery.py NAME …`` runs these scripts only, and keeps what the page has of
+the others.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from explain.findings.result import Findings
 from explain.types import Saliency
 
 DOCS = Path(__file__).resolve().parent
@@ -25,17 +27,17 @@ LARGEST = 40_000
 """Bytes of a picture."""
 HEAD = """# Gallery
 
-The scripts of `examples/`, each with a picture that it makes or the first lines that it prints. All run offline in seconds:
-`python examples/NAME.py`. Three [notebooks](notebooks.md) show the three jobs step by step.
+The scripts of `examples/`, each with a picture that it makes or the first lines that it prints. All run offline in
+seconds: `python examples/NAME.py`. Three [notebooks](notebooks.md) show the three jobs step by step.
 """
 
 
-def scripts():
+def scripts() -> list[Path]:
     """Return the scripts in the order of their names."""
     return sorted(EXAMPLES.glob("*.py"))
 
 
-def title(path):
+def title(path: Path) -> tuple[str, str]:
     """Return the first line of a script's docstring, and what else stands there before how to run it."""
     text = path.read_text(encoding="utf-8").partition('"""')[2].partition('"""')[0]
     first, *rest = text.strip().split("\n\n")
@@ -43,7 +45,7 @@ def title(path):
     return " ".join(first.split()), "\n\n".join(more)
 
 
-def run(path):
+def run(path: Path) -> tuple[str, Image.Image | None]:
     """Run a script's main without arguments; returns what it printed and the first picture there is of its result."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -60,15 +62,15 @@ def run(path):
     return printed.getvalue(), picture
 
 
-def picture_of(result):
+def picture_of(result: object) -> Image.Image | None:
     """Return a picture of a result that has one: maps, or an example that findings show."""
     if isinstance(result, Saliency):
         return result.picture()
-    shown = [one.picture for one in getattr(result, "examples", ()) if getattr(one, "picture", None) is not None]
-    return shown[0] if shown else None
+    pictures = [one.picture for one in result.examples] if isinstance(result, Findings) else []
+    return next((picture for picture in pictures if picture is not None), None)
 
 
-def keep(picture, target):
+def keep(picture: Image.Image, target: Path) -> None:
     """Write a picture as WebP, small enough."""
     picture = picture.convert("RGB")
     picture.thumbnail((LONGEST, LONGEST))
@@ -79,7 +81,7 @@ def keep(picture, target):
     raise SystemExit(f"{target} has {target.stat().st_size} bytes: make LONGEST smaller")
 
 
-def output_of(path):
+def output_of(path: Path) -> str:
     """Run a script; returns what the page shows of it."""
     printed, picture = run(path)
     if picture is not None:
@@ -92,12 +94,12 @@ def output_of(path):
     return "\n".join(["```text", *shown, *(["…"] if len(lines) > LINES else []), "```"])
 
 
-def shown(page):
+def shown(page: str) -> dict[str, str]:
     """Return what a page shows of each script, by name."""
     return dict(re.findall(r"<!-- output: (\w+) -->\n(.*?)\n<!-- end -->", page, flags=re.S))
 
 
-def text(outputs):
+def text(outputs: dict[str, str]) -> str:
     """Return the page, from what is shown of each script."""
     parts = [HEAD]
     for path in scripts():
@@ -110,7 +112,8 @@ def text(outputs):
     return "\n".join(parts)
 
 
-def main(names):
+def main(names: list[str]) -> None:
+    """Run scripts, and write the page after each."""
     known = shown(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     for path in scripts():
         if path.stem in names or path.stem not in known:

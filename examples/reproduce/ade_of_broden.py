@@ -4,7 +4,6 @@ Run it: python examples/reproduce/ade_of_broden.py BRODEN OUT      (OUT gets an 
 """
 
 import csv
-import os
 import sys
 from pathlib import Path
 
@@ -16,8 +15,8 @@ def write_part(broden, out):
     broden, out = Path(broden).resolve(), Path(out)
     out.mkdir(parents=True)
     for path in broden.iterdir():
-        if path.name == "images" or path.suffix == ".csv" and path.name != "index.csv":
-            os.symlink(path, out / path.name)
+        if path.name == "images" or (path.suffix == ".csv" and path.name != "index.csv"):
+            (out / path.name).symlink_to(path)
     with (broden / "index.csv").open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows = [row for row in reader if row["image"].startswith(SOURCE)]

@@ -73,7 +73,7 @@ def carried_out(script, folder, name, options, **inputs):
 
 
 def test_localization_tables(script, folder, capsys):
-    small, images = f"{folder}/small.py:classes_3", "--input-size 32 --batch-size 2"
+    small, images = f"{folder}/small.py:classes_3", "--input-size 32 --no-random-weights"
     found = carried_out(
         script, folder, "cam-ilsvrc", images, ilsvrc=sample("ilsvrc"), googlenet=small, weights=folder / "3.pth.tar"
     )
