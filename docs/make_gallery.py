@@ -22,7 +22,7 @@ from explain.types import Saliency
 DOCS = Path(__file__).resolve().parent
 EXAMPLES = DOCS.parent / "examples"
 PAGE, PICTURES = DOCS / "gallery" / "index.md", DOCS / "images" / "gallery"
-LINES, WIDTH, LONGEST = 12, 112, 900
+LINES, WIDTH, LONGEST = 12, 112, 1400
 LARGEST = 40_000
 """Bytes of a picture."""
 HEAD = """# Gallery
