@@ -75,6 +75,10 @@ def test_explain_neurons(tmp_path, capsys):
     pytest.importorskip("efficientnet_lite_pytorch")
     run = load("explain_neurons").main(str(tmp_path / "run"))
     assert len(run.units) == 64
+    assert repr(run.units) == "Units(64 rows: 0 to 63)"
+    unit = run.units[4]
+    assert f"held-out IoU       {unit.evidence.iou_heldout:.4f}" in unit.table()
+    assert unit._repr_html_().startswith("<pre>unit")
     assert (tmp_path / "run" / "report.html").exists()
 
 
