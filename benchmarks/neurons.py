@@ -9,9 +9,10 @@ The set is `synthetic`'s, from seed 0. The baseline is ``tests/oracles/compexp.p
 (2020) written from its description: run-length masks (pycocotools), every candidate's mask built anew from its parts,
 each concept negated once and kept (that is not timed). Both run in one process, on one core, turn by turn for each
 unit, and must give the same final beam: formulas, order, scores, repeats; or nothing is written. Ours is timed for one
-unit at a time (the median of many calls) and as a batch. The package ``compositional-explanations`` is a second
-baseline on a smaller set (100 images of 56 x 56, 75 concepts), its beam and its optimal search on one thread, its IoU
-no higher than ours: ``pip install --no-deps --target DIR compositional-explanations``, then ``--peer DIR``.
+unit at a time (the median of many calls) and as a batch; times are those of the processor, which depend less on what
+else a machine does. The package ``compositional-explanations`` is a second baseline on a smaller set (100 images of
+56 x 56, 75 concepts), its beam and its optimal search on one thread, its IoU no higher than ours:
+``pip install --no-deps --target DIR compositional-explanations``, then ``--peer DIR``.
 
 ``--full`` tells what each step takes at the published scale, one core and as many as there are, and the memory; its
 baseline is 0. Compile times are those of fresh processes: cold (an empty cache), warm (a filled one), steady (the next
