@@ -19,6 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,9 @@ def rows_of(browser: Any, units: int, times: int, folder: Path) -> Iterator[Row]
     form = f"{megabytes:.1f} MB in {files} {'file' if files == 1 else 'files'}, table {table_size(page):.1f} MB"
     print(f"{case}: page made in {taken:.1f} s, {form}", flush=True)
     yield plain_row(f"{units} units: page made", case, taken, cores, versions)
+    sizes = {f"size, {'one file' if files == 1 else 'a folder'}": megabytes, "table for Ask": table_size(page)}
+    for what, size in sizes.items():
+        yield replace(plain_row(f"{units} units: {what}", case, float("nan"), cores, versions), peak_mb=size)
     windows = measured(browser, page, times)
     for key, what in NAMES.items():
         seconds = np.array([(window[key], window["work"]) for window in windows]) / 1000

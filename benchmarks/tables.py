@@ -147,6 +147,34 @@ def peers() -> str:
     return "\n".join(lines)
 
 
+def pages(rows: Sequence[dict[str, str]]) -> str:
+    """Return the rows of `report` as Markdown: what a page weighs, and how long a reader waits; a column per case."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    names = list(dict.fromkeys(row["name"].partition(": ")[2] for row in rows))
+    lines = [f"| | {' | '.join(cases)} |", "|---" * (len(cases) + 1) + "|"]
+    for name in names:
+        cells = []
+        for case in cases:
+            own = [row for row in rows if row["case"] == case and row["name"].partition(": ")[2] == name]
+            cells.append(waited(own[0]) if own else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    first = rows[0]
+    told = (
+        f"{first['device']}, {first['threads']} cores; {first['versions']}; commit {first['commit']}, {first['date']}"
+    )
+    return f"{told}.\n\n" + "\n".join(lines)
+
+
+def waited(row: dict[str, str]) -> str:
+    """Return megabytes, seconds, or milliseconds with the interval of their ratio to the fixed work."""
+    if float(row["seconds"]) != float(row["seconds"]):  # not a number
+        return f"{float(row['peak_mb']):.1f} MB"
+    if not row["baseline"]:
+        return f"{float(row['seconds']):.1f} s"
+    ratio = f"{float(row['ratio']):.1f} [{float(row['low']):.1f}, {float(row['high']):.1f}] × {row['baseline']}"
+    return f"{1000 * float(row['seconds']):.0f} ms ({ratio})"
+
+
 def section(name: str) -> str:
     """Return the tables of one file, one for each case and device, with what they were measured on."""
     if name == "measured":
@@ -158,6 +186,8 @@ def section(name: str) -> str:
         return sweeps(rows)
     if name in ("neurons", "text") and rows:
         return searches(rows)
+    if name == "report" and rows:
+        return pages(rows)
     places = dict.fromkeys((row["case"], row["device"], row["threads"]) for row in rows)
     parts = []
     for case, device, threads in places:
