@@ -14,6 +14,7 @@ from explain.data.recipes import read_recipe, recipe_path
 from explain.data.scenes import write_scenes
 
 ROOT = Path(__file__).parents[2]
+BOXES = ROOT.parent / "shared" / "data" / "wsol-metadata"
 NET = """
 import torch
 from torch import nn
@@ -103,6 +104,19 @@ def test_the_row_of_wsolevaluation(script, folder, capsys):
            for name, n in (("ilsvrc", 1000), ("cub", 200), ("openimages", 100))},
     )  # fmt: skip
     assert all(0 <= value <= 100 for value in found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cub", "ilsvrc"])
+def test_the_filled_figures_of_the_centre_come_out_again(script, folder, capsys, name):
+    metadata = BOXES / name.upper() / "test"
+    if not metadata.is_dir():
+        pytest.skip(f"no metadata of wsolevaluation at {metadata}")
+    run = f"centre-{name}"
+    out = folder / f"real-{name}"
+    assert script("run").main(["wsol-cam", f"{name}={metadata}", "--go", "--only", run, "--out", str(out)]) == 0
+    (figure,) = (one for one in script("run").read("wsol-cam")["figures"] if one["run"] == run)
+    assert f"{script('run').found_at(out, figure):.2f}" == figure["ours"]
 
 
 def test_neurons_on_broden(script, folder, capsys):
