@@ -37,13 +37,14 @@ format: .venv/.stamp-dev ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# pytorch-grad-cam asks for another build of OpenCV, which would overwrite ours: it is installed without what it asks for.
-PEERS = grad-cam ttach tqdm scikit-learn matplotlib
+# pytorch-grad-cam asks for another build of OpenCV, which would overwrite ours: it is installed without what it asks
+# for, and apart, so that the requirements of .venv do not contradict each other.
+PEERS = grad-cam ttach tqdm
 bench: .venv/.stamp-dev ## all benchmarks, small: a quarter of an hour (ARGS=--full, --only saliency, --keep)
-	$(BIN)/python -c 'import pytorch_grad_cam' 2>/dev/null || \
-	{ if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --no-deps $(PEERS); \
-	else $(BIN)/python -m pip install --quiet --no-deps $(PEERS); fi; }
-	$(BIN)/python -m benchmarks $(ARGS)
+	[ -d build/peers/pytorch_grad_cam ] || \
+	{ if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --no-deps --target build/peers $(PEERS); \
+	else $(BIN)/python -m pip install --quiet --no-deps --target build/peers $(PEERS); fi; }
+	PYTHONPATH=build/peers $(BIN)/python -m benchmarks $(ARGS)
 
 bench-gap: .venv/.stamp-dev ## the CAM paper's tables: fully connected, -GAP and -GMP networks on the drawn scenes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gap_gmp.py $(ARGS)
