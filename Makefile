@@ -44,7 +44,7 @@ bench: .venv/.stamp-dev ## all benchmarks, small: a quarter of an hour (ARGS=--f
 	[ -d build/peers/pytorch_grad_cam ] || \
 	{ if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --no-deps --target build/peers $(PEERS); \
 	else $(BIN)/python -m pip install --quiet --no-deps --target build/peers $(PEERS); fi; }
-	PYTHONPATH=build/peers $(BIN)/python -m benchmarks $(ARGS)
+	PYTHONPATH="$$PWD/build/peers" $(BIN)/python -m benchmarks $(ARGS)
 
 bench-gap: .venv/.stamp-dev ## the CAM paper's tables: fully connected, -GAP and -GMP networks on the drawn scenes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gap_gmp.py $(ARGS)
