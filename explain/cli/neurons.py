@@ -12,6 +12,7 @@ import typer
 from explain.cli import options as opt
 from explain.cli.folders import shared_folder
 from explain.cli.neuron_runs import described, open_variants, told, write_runs
+from explain.cli.neuron_search import search_of
 from explain.cli.neuron_shards import write_shard_run
 from explain.cli.neuron_tables import RANGE_COLUMNS, check_column, print_run, print_tables
 from explain.cli.progress import progress_bars, wide_console
@@ -149,26 +150,12 @@ def _settings(given: Mapping[str, Any]) -> Settings:
     """Return what is asked of every layer; ``given``: the command's options by name."""
     from explain.neurons.directions import load_directions
     from explain.neurons.dissection import Detecting
-    from explain.neurons.evidence.gathering import Asked
-    from explain.neurons.finding import Finder
     from explain.neurons.settings import Settings
 
-    finder = Finder(
-        length=given["length"],
-        beam=given["beam"],
-        search=given["search"],
-        penalty=given["penalty"],
-        limit=given["limit_concepts"],
-        min_pixels=given["min_pixels"],
-        or_not=given["or_not"],
-        compat=given["compat"],
-        seconds=given["time_per_unit"],
-        gap=given["stop_gap"],
-    )
-    seed = (given["seed"] or [0])[0]
+    finder, asked = search_of(given, (given["seed"] or [0])[0], given["min_pixels"], given["compat"])
     return Settings(
         finder,
-        Asked(given["held_out"], given["split_column"], given["shuffles"], given["draws"], seed),
+        asked,
         given["quantile"],
         given["quantile_at"],
         (given["resolution"], given["resolution"]),

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from explain.cli import options as opt
 from explain.cli.folders import shared_folder
+from explain.cli.neuron_search import search_of
 from explain.cli.neuron_tables import check_column, print_run, print_tables
 from explain.cli.progress import progress_bars, wide_console
 
@@ -125,24 +126,12 @@ def neurons(
 
 def _settings(given: Mapping[str, Any]) -> TextSettings:
     """Return what is asked; ``given``: the command's options by name."""
-    from explain.neurons.evidence.gathering import Asked
-    from explain.neurons.finding import Finder
     from explain.text.settings import TextSettings, engine_settings
 
-    finder = Finder(
-        length=given["length"],
-        beam=given["beam"],
-        search=given["search"],
-        penalty=given["penalty"],
-        limit=given["limit_concepts"],
-        min_pixels=given["min_pairs"],
-        or_not=given["or_not"],
-        seconds=given["time_per_unit"],
-        gap=given["stop_gap"],
-    )
+    finder, asked = search_of(given, given["seed"], given["min_pairs"])
     engine = engine_settings(
         finder,
-        Asked(given["held_out"], given["split_column"], given["shuffles"], given["draws"], given["seed"]),
+        asked,
         quantile=given["quantile"],
         units=opt.parse_range(given["units"]),
         untrained=given["untrained"],

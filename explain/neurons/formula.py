@@ -9,17 +9,17 @@ length of a formula is its number of leaves (Mu & Andreas 2020, section 2).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explain.errors import InputError, near
+from explain.neurons.formula_tokens import Token, quoted, shown, tokens_of, unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +40,7 @@ __all__ = [
 ]
 
 Mask = TypeVar("Mask", "NDArray[np.bool_]", "Tensor")
-_RESERVED = frozenset({"and", "or", "not"})
 _DEEPEST = 100  # parentheses and NOTs within each other; keeps recursion far from Python's own limit
-_NEIGHBORS = re.compile(r'NEIGHBORS\([^\s()"\\]+\)(?=[\s()]|$)')
 _OR, _AND, _NOT, _LEAF = range(4)  # how tightly each kind of node binds
 
 
@@ -217,7 +215,7 @@ def _some(names: list[str]) -> str:
 def _text(formula: Formula, around: int = _OR) -> str:
     """Print with the fewest parentheses; ``around`` is how tightly the surroundings bind."""
     if isinstance(formula, Leaf):
-        return _quoted(formula.name)
+        return quoted(formula.name)
     own = _binding(formula)
     if isinstance(formula, Not):
         text = f"NOT {_text(formula.part, _NOT)}"
@@ -226,78 +224,6 @@ def _text(formula: Formula, around: int = _OR) -> str:
         if len(_parts(formula)) == 1:
             return _text(_parts(formula)[0], around)
     return f"({text})" if own < around else text
-
-
-def _is_bare(name: str) -> bool:
-    if _NEIGHBORS.fullmatch(name):
-        return name.isprintable()
-    odd = any(sign in '()"\\' or sign.isspace() or not sign.isprintable() for sign in name)
-    return bool(name) and not odd and name.lower() not in _RESERVED
-
-
-def _quoted(name: str) -> str:
-    if _is_bare(name):
-        return name
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-class _Token(NamedTuple):
-    kind: str
-    """``name``, ``and``, ``or``, ``not``, ``(``, ``)`` or ``end``."""
-    text: str
-    column: int
-    """Counts from 1."""
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while at < len(text):
-        start, sign = at, text[at]
-        at += 1
-        if sign.isspace():
-            continue
-        if sign in "()":
-            yield _Token(sign, sign, start + 1)
-        elif sign == '"':
-            name, at = _read_quoted(text, start)
-            yield _Token("name", name, start + 1)
-        elif neighbors := _NEIGHBORS.match(text, start):
-            at = neighbors.end()
-            yield _Token("name", neighbors.group(), start + 1)
-        else:
-            while at < len(text) and not (text[at].isspace() or text[at] in '()"'):
-                at += 1
-            word = text[start:at]
-            yield _Token(word.lower() if word.lower() in _RESERVED else "name", word, start + 1)
-    yield _Token("end", "", len(text) + 1)
-
-
-def _read_quoted(text: str, start: int) -> tuple[str, int]:
-    """Read the quoted name that opens at ``start``; return it and the position behind it."""
-    signs: list[str] = []
-    at = start + 1
-    while at < len(text) and text[at] != '"':
-        at += text[at] == "\\"
-        signs.append(text[at : at + 1])
-        at += 1
-    if at >= len(text):
-        raise _error(text, start + 1, 'a closing "', "the end")
-    if not signs:
-        raise _error(text, start + 1, "a concept name", 'an empty name ""')
-    return "".join(signs), at + 1
-
-
-def _error(text: str, column: int, expected: str, got: str) -> InputError:
-    shown = " ".join(text.split()) if not text.isprintable() else text
-    return InputError(f"cannot read the formula {shown!r}: at column {column} expected {expected}, got {got}")
-
-
-def _shown(token: _Token) -> str:
-    if token.kind == "end":
-        return "the end"
-    if token.kind in _RESERVED:
-        return f'{token.text} (a concept of this name is written "{token.text}")'
-    return repr(token.text)
 
 
 def parse(text: str) -> Formula:
@@ -313,16 +239,16 @@ def parse(text: str) -> Formula:
     InputError
         The text is not a formula; the message gives the column (from 1) and what was expected there.
     """
-    tokens = list(_tokens(text))
+    tokens = list(tokens_of(text))
     formula, at = _read(text, tokens, 0, _OR, 0)
     if tokens[at].kind != "end":
         token = tokens[at]
         hint = " (names with blanks are written in double quotes)" if token.kind == "name" else ""
-        raise _error(text, token.column, "AND, OR or the end", _shown(token) + hint)
+        raise unreadable(text, token.column, "AND, OR or the end", shown(token) + hint)
     return formula
 
 
-def _read(text: str, tokens: list[_Token], at: int, level: int, depth: int) -> tuple[Formula, int]:
+def _read(text: str, tokens: list[Token], at: int, level: int, depth: int) -> tuple[Formula, int]:
     """Read one expression that binds at least as tightly as ``level``; return it and the next position."""
     if level > _AND:
         return _read_single(text, tokens, at, depth)
@@ -335,19 +261,19 @@ def _read(text: str, tokens: list[_Token], at: int, level: int, depth: int) -> t
     return (first if len(parts) == 1 else kind(tuple(parts))), at
 
 
-def _read_single(text: str, tokens: list[_Token], at: int, depth: int) -> tuple[Formula, int]:
+def _read_single(text: str, tokens: list[Token], at: int, depth: int) -> tuple[Formula, int]:
     """Read a name, a negation or an expression in parentheses."""
     token = tokens[at]
     if depth > _DEEPEST:
-        raise _error(text, token.column, f"at most {_DEEPEST} levels of parentheses and NOT", "more")
+        raise unreadable(text, token.column, f"at most {_DEEPEST} levels of parentheses and NOT", "more")
     if token.kind == "name":
         return Leaf(token.text), at + 1
     if token.kind == "not":
         part, at = _read_single(text, tokens, at + 1, depth + 1)
         return Not(part), at
     if token.kind != "(":
-        raise _error(text, token.column, 'a concept, NOT or "("', _shown(token))
+        raise unreadable(text, token.column, 'a concept, NOT or "("', shown(token))
     inner, at = _read(text, tokens, at + 1, _OR, depth + 1)
     if tokens[at].kind != ")":
-        raise _error(text, tokens[at].column, 'AND, OR or ")"', _shown(tokens[at]))
+        raise unreadable(text, tokens[at].column, 'AND, OR or ")"', shown(tokens[at]))
     return inner, at + 1
