@@ -138,9 +138,10 @@ def effects(
         raise InputError(f"unknown kind {kind!r}{near(kind, KINDS)}; known: {', '.join(KINDS)}")
     from explain.data import as_localization
     from explain.distributed import world
-    from explain.neurons.effects.opening import check_model, open_explained
+    from explain.neurons.effects.opening import check_model, open_explained, refuse_pairs
 
     settings: dict[str, Any] = {"limit": limit, "seed": seed, **_own_options(kind, given)}
+    refuse_pairs(run)
     explained = open_explained(run)
     with progress_bars() as progress:
         opt.prepare_scenes(data, progress)

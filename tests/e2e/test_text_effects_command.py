@@ -46,3 +46,5 @@ def test_all_kinds_write_into_the_run(run, folder):
     ):
         code, _, err = run("text", "effects", out, *wrong)
         assert (code, told in err, err.count("\n")) == (2, True, 1), err
+    code, _, err = run("effects", out, "accuracy", "--data", "scenes")
+    assert (code, f"use `explain text effects {out} KIND`" in err, err.count("\n")) == (2, True, 1), err

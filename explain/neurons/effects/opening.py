@@ -22,7 +22,7 @@ from explain.neurons.units import UnitLayer, find_layers
 from explain.runs import read_json
 from explain.types import Concept
 
-__all__ = ["Explained", "check_model", "layer_of", "open_explained"]
+__all__ = ["Explained", "check_model", "layer_of", "open_explained", "refuse_pairs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,18 @@ def open_explained(run: Explained | NeuronRun | str | Path) -> Explained:
         value["manifest"]["data"],
         folder,
     )
+
+
+def refuse_pairs(run: object) -> None:
+    """Refuse the folder of a run over sentence pairs, which jobs on images cannot take.
+
+    Raises
+    ------
+    RunError
+        It is one, or no run.
+    """
+    if isinstance(run, str | Path) and read_json(Path(run) / "manifest.json").get("domain") == "text":
+        raise RunError(f"{run} is a run over sentence pairs: use `explain text effects {run} KIND`")
 
 
 def _from_memory(run: NeuronRun) -> Explained:

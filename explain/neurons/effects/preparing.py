@@ -19,7 +19,7 @@ from explain.nets.modes import eval_mode, naming_errors
 from explain.nets.outputs import logits_of
 from explain.nets.squash import squashing
 from explain.nets.subject import Subject, as_subject
-from explain.neurons.effects.opening import Explained, check_model, layer_of, open_explained
+from explain.neurons.effects.opening import Explained, check_model, layer_of, open_explained, refuse_pairs
 from explain.neurons.results import NeuronRun
 from explain.neurons.units import UnitLayer
 from explain.types import LocalizationSet, ProbeSet
@@ -65,6 +65,7 @@ def open_job(
         Data, run or layer that cannot be read.
     """
     check_limit(limit)
+    refuse_pairs(run)
     explained = open_explained(run)
     given = model if model is not None else explained.subject
     if given is None:
